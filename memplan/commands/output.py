@@ -1,0 +1,25 @@
+"""Writing a result to standard output, whoever reads it."""
+
+import shutil
+import sys
+
+
+def columns() -> int:
+    """How wide a text may be: the terminal's width, COLUMNS where it is set, 80 where there is neither."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def colour() -> bool:
+    """Whether a terminal is reading. The console itself respects NO_COLOR and a dumb terminal."""
+    return sys.stdout.isatty()
+
+
+def write(text: str) -> None:
+    """Print `text` now, so that an error of the reader's (a closed pipe, a full disk) is met inside the command."""
+    stream = sys.stdout
+    try:
+        stream.write(text if text.endswith("\n") else f"{text}\n")
+    except UnicodeEncodeError:  # a model's name on a terminal that cannot spell it
+        encoding = stream.encoding or "ascii"
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()

@@ -1,0 +1,231 @@
+"""Whether a model and a run make sense: every problem at once, every default resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from memplan.config.device import Device
+from memplan.config.fields import Problem, check_fields, lines_of, nowhere, refuse, show
+from memplan.config.model import Transformer
+from memplan.config.run import TrainingRun
+from memplan.errors import ConfigurationError, NotModelledError
+
+Sound = Callable[..., bool]
+"""Says whether all fields of these names hold by themselves: a rule that joins fields speaks only where they do."""
+
+# They stand in for required fields that are missing or wrong, so that the rules over the other fields still run.
+_STAND_INS: dict[str, Any] = {
+    "architecture": "decoder", "vocab_size": 1, "hidden_size": 1, "num_layers": 1, "num_attention_heads": 1,
+    "intermediate_size": 1,
+}  # fmt: skip
+
+_LENGTHS = ("sequence_length", "source_length", "target_length")
+
+
+def validate_model(model: Transformer) -> Transformer:
+    """The model with every default resolved. Raises one ConfigurationError that names every field that is wrong."""
+    if not isinstance(model, Transformer):
+        raise ConfigurationError(f"model: must be a Transformer, not {show(model)}")
+    return model_from(_values(model))
+
+
+def validate_run(model: Transformer, run: TrainingRun, device: Device) -> TrainingRun:
+    """The run, checked against a validated model and a device.
+
+    Raises one ConfigurationError that names every field that is wrong, or NotModelledError for a combination that
+    PyTorch runs in a way memplan has no rule for.
+    """
+    if not isinstance(run, TrainingRun):
+        raise ConfigurationError(f"run: must be a TrainingRun, not {show(run)}")
+    if not isinstance(device, Device):
+        raise ConfigurationError(f"device: must be a Device, not {show(device)}")
+    # a length of 0 in the dataclass is one that was not given
+    given = {name: value for name, value in _values(run).items() if name not in _LENGTHS or not _is_zero(value)}
+    checked = run_from(model, given)
+    _refuse_unmodelled(model, checked, device)
+    return checked
+
+
+def model_from(values: Mapping[str, object], locate: Callable[[str], str] = nowhere) -> Transformer:
+    """A validated Transformer of these fields; `locate` says where a field was read, for the message."""
+    model, problems = check_model(values)
+    if problems:
+        refuse(lines_of(problems, locate))
+    return model
+
+
+def run_from(model: Transformer, values: Mapping[str, object], locate: Callable[[str], str] = nowhere) -> TrainingRun:
+    """A TrainingRun of these fields, checked against the model but not yet against a device."""
+    problems = check_run_fields(values)
+    wrong = {name for name, _ in problems}
+    run = TrainingRun(
+        **{name: value for name, value in check_fields(TrainingRun, values)[0].items() if name not in wrong}
+    )
+    problems += _run_problems(model, run, lambda *names: wrong.isdisjoint(names))
+    if problems:
+        refuse(lines_of(problems, locate))
+    return run
+
+
+def check_model(values: Mapping[str, object]) -> tuple[Transformer, list[Problem]]:
+    """The resolved model and its problems; the model means something only where there are none."""
+    sound_values, problems = check_fields(Transformer, values)
+    model = Transformer(**{**_STAND_INS, **sound_values})
+    wrong = {name for name, _ in problems}
+
+    def sound(*names: str) -> bool:
+        return wrong.isdisjoint(names)
+
+    for rules in (_head_count_problems, _position_problems, _architecture_problems, _output_problems):
+        problems += rules(model, sound)
+    return (model if problems else _resolved(model)), problems
+
+
+def check_run_fields(values: Mapping[str, object]) -> list[Problem]:
+    """The problems of a run's fields by themselves, where a length that is given as 0 is one of them."""
+    zero_lengths = [(name, "must be at least 1, not 0") for name in _LENGTHS if _is_zero(values.get(name))]
+    return check_fields(TrainingRun, values)[1] + zero_lengths
+
+
+def _is_zero(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value == 0
+
+
+def _values(settings: Transformer | TrainingRun) -> dict[str, object]:
+    return {field.name: getattr(settings, field.name) for field in fields(settings)}
+
+
+def _resolved(model: Transformer) -> Transformer:
+    encoder_layers = model.num_encoder_layers or model.num_layers
+    return replace(
+        model,
+        num_encoder_layers=encoder_layers if model.architecture == "encoder-decoder" else 0,
+        num_key_value_heads=model.num_key_value_heads or model.num_attention_heads,
+        head_dim=model.head_dim or model.hidden_size // model.num_attention_heads,
+    )
+
+
+def _head_count_problems(model: Transformer, sound: Sound) -> Iterator[Problem]:
+    heads, groups = model.num_attention_heads, model.num_key_value_heads
+    if sound("num_attention_heads", "num_key_value_heads") and groups and heads % groups:
+        yield "num_key_value_heads", f"{heads} attention heads are not divisible by {groups}{_divisor(heads, groups)}"
+    if not sound("hidden_size", "num_attention_heads", "head_dim"):
+        return
+    if not model.head_dim and model.hidden_size % heads:
+        why = f"hidden_size {model.hidden_size} is not divisible by {heads} heads"
+        yield "num_attention_heads", f"{why}{_divisor(model.hidden_size, heads)}, or give head_dim"
+    elif sound("positions") and model.positions == "rotary" and (model.head_dim or model.hidden_size // heads) % 2:
+        odd = model.head_dim or model.hidden_size // heads
+        yield "head_dim", f"rotary positions turn pairs, so head_dim must be even, not {odd}"
+
+
+def _divisor(number: int, wanted: int) -> str:
+    """A divisor of `number` near `wanted`, as the end of a message."""
+    for distance in range(1, 65):  # near enough to be of use, and quick for numbers of any size
+        for candidate in (wanted - distance, wanted + distance):
+            if candidate > 0 and number % candidate == 0:
+                return f"; {candidate} would do"
+    return f"; it must divide {number}"
+
+
+def _position_problems(model: Transformer, sound: Sound) -> Iterator[Problem]:
+    if not sound("positions"):
+        return
+    if sound("hidden_size") and model.positions == "sinusoidal" and model.hidden_size % 2:
+        yield "hidden_size", f"sinusoidal positions pair sine and cosine: it must be even, not {model.hidden_size}"
+    if sound("max_positions"):
+        if model.positions == "learned" and not model.max_positions:
+            yield "max_positions", "is missing: learned positions need the rows of their table, such as 1024"
+        if model.positions != "learned" and model.max_positions:
+            yield "max_positions", f"must be left out (0): {model.positions} positions have no table of learned rows"
+    if not sound("relative_buckets", "relative_max_distance"):
+        return
+    if model.positions == "relative":
+        # T5 splits its buckets in two halves, by direction and again by exact and logarithmic distances
+        if model.relative_buckets < 4:
+            yield "relative_buckets", f"must be at least 4, not {model.relative_buckets}"
+        elif model.relative_max_distance <= model.relative_buckets // 2:
+            yield "relative_max_distance", f"must be more than half of the {model.relative_buckets} relative_buckets"
+    else:
+        for name, default in (("relative_buckets", 32), ("relative_max_distance", 128)):
+            if getattr(model, name) != default:
+                yield name, f'only positions = "relative" has it, not "{model.positions}"; leave it out'
+
+
+def _architecture_problems(model: Transformer, sound: Sound) -> Iterator[Problem]:
+    if not sound("architecture"):
+        return
+    if sound("num_encoder_layers") and model.num_encoder_layers and model.architecture != "encoder-decoder":
+        yield "num_encoder_layers", f"only an encoder-decoder has it; {_a(model.architecture)} has num_layers alone"
+    if sound("token_type_vocab_size") and model.token_type_vocab_size and model.architecture != "encoder":
+        yield "token_type_vocab_size", f'only architecture = "encoder" has token types, not "{model.architecture}"'
+    if sound("head") and model.head != "language_modelling" and model.architecture == "encoder-decoder":
+        yield "head", f'must be "language_modelling" on an encoder-decoder, not "{model.head}"'
+    elif sound("pooling") and model.pooling == "class_token" and model.architecture != "encoder":
+        why = "cannot see the tokens after it" if model.architecture == "decoder" else "needs an encoder alone"
+        yield "pooling", f"a class token on {_a(model.architecture)} {why}; use first, last or mean"
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _output_problems(model: Transformer, sound: Sound) -> Iterator[Problem]:
+    if not sound("head"):
+        return
+    if model.head != "language_modelling":
+        for name in ("head_transform", "head_bias"):
+            if sound(name) and getattr(model, name):
+                yield name, f'must be false: only head = "language_modelling" has it, not "{model.head}"'
+    if model.head != "classification":
+        if sound("pooler") and model.pooler:
+            yield "pooler", f'must be false: only head = "classification" has it, not "{model.head}"'
+        if sound("pooling", "architecture") and model.pooling == "class_token" and model.architecture == "encoder":
+            yield "pooling", f'a class token needs head = "classification", not "{model.head}"'
+
+
+def _run_problems(model: Transformer, run: TrainingRun, sound: Sound) -> Iterator[Problem]:
+    yield from _length_problems(model, run, sound)
+    if sound("momentum", "optimizer") and run.momentum and run.optimizer != "sgd":
+        yield "momentum", f'must be 0: only optimizer = "sgd" has it, not "{run.optimizer}"'
+
+
+def _length_problems(model: Transformer, run: TrainingRun, sound: Sound) -> Iterator[Problem]:
+    """Lengths of 0 are lengths that were not given."""
+    two_lengths = model.architecture == "encoder-decoder"
+    needed = ("source_length", "target_length") if two_lengths else ("sequence_length",)
+    options = " and ".join(f"--{name.replace('_', '-')}" for name in needed)
+    extra = [name for name in _LENGTHS if name not in needed and sound(name) and getattr(run, name)]
+    for name in extra:
+        yield name, f"{_a(model.architecture)} takes {' and '.join(needed)} instead ({options})"
+    for name in needed:
+        if not sound(name):
+            continue
+        length = getattr(run, name)
+        if not length and not extra:  # the line above has already said what to give
+            yield name, f"is missing: say how many tokens, with --{name.replace('_', '-')}"
+        class_token = int(model.head == "classification" and model.pooling == "class_token")
+        if model.positions == "learned" and length + class_token > model.max_positions:
+            room = (
+                f"the model's {model.max_positions} learned positions hold at most {model.max_positions - class_token}"
+            )
+            yield name, f"{length} tokens are too many: {room}{' beside the class token' if class_token else ''}"
+
+
+def _refuse_unmodelled(model: Transformer, run: TrainingRun, device: Device) -> None:
+    if run.attention != "flash":
+        return
+    if model.positions == "relative":
+        raise NotModelledError(
+            'attention: flash with positions = "relative" is not modelled: the trainable position bias makes PyTorch '
+            "fall back to its math kernel",
+            "use --attention naive",
+        )
+    if device.backend == "cpu" and model.attention_dropout:
+        raise NotModelledError(
+            f"attention: flash with attention_dropout = {model.attention_dropout} is not modelled on the CPU: "
+            "PyTorch's CPU flash kernel has no dropout and falls back to the math kernel",
+            "use --set attention_dropout=0 or --attention naive",
+        )

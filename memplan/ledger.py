@@ -1,0 +1,147 @@
+"""The ledger: every birth and death of one training step, in order, and what follows from it.
+
+Repeated layers are traced a few times only (first, middle, last). A segment of events then stands for `copies` equal
+passes, one after another, and the peaks of the whole stack follow by arithmetic: within a segment that changes the
+bytes alive by `net`, pass number i sees the same events shifted by `i * net`, so its peak is highest in the first pass
+(net <= 0) or in the last one (net > 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+INITIAL = "initial"
+"""The pseudo-phase of what exists before the step begins: parameters, optimizer state, inputs."""
+
+
+class Allocation:
+    """One allocation: its bytes, what made it, and why it stays. `copies` equal ones exist where layers repeat."""
+
+    __slots__ = (
+        "component", "copies", "died", "dtype", "forward_pass", "kept", "module", "operation", "phase", "saved_by", "shape",
+        "size",
+    )  # fmt: skip
+
+    def __init__(
+        self, size: int, operation: str, shape: tuple[int, ...], dtype: str, module: str, phase: str, copies: int
+    ) -> None:
+        self.size = size
+        self.operation = operation
+        self.shape = shape
+        self.dtype = dtype
+        self.module = module
+        self.phase = phase  # in which it is born
+        self.died = ""  # the phase in which it is freed; "" while it lives
+        self.copies = copies
+        self.component = ""  # set by whoever knows (parameters, ...), or by `classify`
+        self.saved_by = ""  # the backward node that keeps it
+        self.forward_pass = 0  # the forward pass (or recomputed one) that made it, 0 for none
+        self.kept = False  # died after that pass had ended
+
+
+class Segment:
+    """A run of events within one phase; it stands for `copies` equal passes."""
+
+    __slots__ = ("copies", "phase", "start", "stop")
+
+    def __init__(self, phase: str, copies: int, start: int) -> None:
+        self.phase = phase
+        self.copies = copies
+        self.start = start
+        self.stop = start
+
+
+class Moment:
+    """A point in the step: event `event` (included) of pass `index` of segment `segment`, with `size` bytes alive."""
+
+    __slots__ = ("event", "index", "segment", "size")
+
+    def __init__(self, size: int, segment: int, index: int, event: int) -> None:
+        self.size = size
+        self.segment = segment
+        self.index = index
+        self.event = event
+
+
+class Ledger:
+    """Births and deaths in order. An allocation's first event is its birth, its second one its death."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Allocation, bool]] = []
+        self.segments: list[Segment] = [Segment(INITIAL, 1, 0)]
+
+    def enter(self, phase: str, copies: int) -> None:
+        """Close the current segment and open the next one."""
+        last = self.segments[-1]
+        last.stop = len(self.events)
+        self.segments.append(Segment(phase, copies, last.stop))
+
+    def close(self) -> None:
+        """End the last segment; nothing may be recorded afterwards."""
+        self.segments[-1].stop = len(self.events)
+
+    def classify(self) -> None:
+        """Give every allocation without a component one, by its lifetime: `activations` were born in a forward pass
+        (a recomputed one included) and outlived it for the backward pass; `temporaries` are everything else."""
+        for allocation, birth in self.events:
+            if birth and not allocation.component:
+                kept = allocation.kept or (allocation.forward_pass and not allocation.died)
+                allocation.component = "activations" if kept else "temporaries"
+
+    def moments(self) -> dict[str, tuple[Moment, Moment]]:
+        """For every phase, the moment of its peak (the first of equals) and its last moment.
+
+        A phase that comes again (gradient accumulation) has the highest of its peaks and its last end.
+        """
+        result: dict[str, tuple[Moment, Moment]] = {}
+        alive = 0
+        events = self.events
+        for number, segment in enumerate(self.segments):
+            start, stop = segment.start, segment.stop
+            running = 0
+            top, top_event = 0, start - 1
+            for event in range(start, stop):
+                allocation, birth = events[event]
+                if birth:
+                    running += allocation.size
+                    if running > top:
+                        top, top_event = running, event
+                else:
+                    running -= allocation.size
+            index = segment.copies - 1 if running > 0 else 0
+            peak = Moment(alive + index * running + top, number, index, top_event)
+            alive += segment.copies * running
+            end = Moment(alive, number, segment.copies - 1, stop - 1)
+            before = result.get(segment.phase)
+            if before is not None and before[0].size >= peak.size:
+                peak = before[0]
+            result[segment.phase] = (peak, end)
+        return result
+
+    def alive(self, moment: Moment) -> dict[Allocation, int]:
+        """What is alive at a moment: allocation -> how many copies of it.
+
+        A repeated layer frees what the layer before it made, so a traced layer's tensor may be freed more often than it
+        is made, and its twin in the neighbouring layer less often: equal allocations are counted together.
+        """
+        counts: dict[tuple[object, ...], int] = {}
+        first: dict[tuple[object, ...], Allocation] = {}
+        events = self.events
+        for number in range(moment.segment + 1):
+            segment = self.segments[number]
+            if number < moment.segment:
+                passes_to_event = passes_after = segment.copies
+            else:
+                passes_to_event, passes_after = moment.index + 1, moment.index
+            for event in range(segment.start, segment.stop):
+                passes = passes_to_event if event <= moment.event else passes_after
+                if passes:
+                    allocation, birth = events[event]
+                    key = (allocation.module, allocation.operation, allocation.size, allocation.component)
+                    counts[key] = counts.get(key, 0) + (passes if birth else -passes)
+                    first.setdefault(key, allocation)
+        return {first[key]: count for key, count in counts.items() if count}
+
+    def births(self) -> Iterator[Allocation]:
+        """Every allocation, in order of birth (one of each repeated layer)."""
+        return (allocation for allocation, birth in self.events if birth)

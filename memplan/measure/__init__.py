@@ -1,0 +1,1 @@
+"""What really happens: runs of the reference transformer, recorded."""

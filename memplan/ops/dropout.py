@@ -1,0 +1,18 @@
+"""Dropout (aten/src/ATen/native/Dropout.cpp)."""
+
+from __future__ import annotations
+
+from memplan.ops.elementwise import in_place, mul
+from memplan.ops.tensor import Tensor, empty
+
+
+def dropout(x: Tensor, probability: float) -> Tensor:
+    """Dropout in training. The CPU draws a noise tensor in the input's dtype and multiplies by it, so the noise is saved.
+
+    With probability 0 the input itself comes back.
+    """
+    if probability == 0.0:
+        return x
+    noise = empty(x.trace, x.shape, x.dtype, "aten::dropout")
+    in_place(noise, 1.0 - probability)
+    return mul(x, noise)

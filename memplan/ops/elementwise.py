@@ -1,0 +1,235 @@
+"""Pointwise operations, reductions and casts.
+
+On the CPU, TensorIterator casts operands of another dtype into temporaries before it runs (aten/src/ATen/TensorIterator.cpp,
+compute_types), and a Python number becomes an 8-byte tensor first (torch/csrc/utils/python_arg_parser.h). Both are small,
+and both are alive next to the output, so they are recorded.
+
+Gradient formulas and what they save: tools/autograd/derivatives.yaml. Where a node has several gradients, the generated
+code computes them in the alphabetical order of their arguments' names (`other` before `self`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from memplan.ops import layout
+from memplan.ops.autograd import Gradients, Node, Saved, attach, make_node
+from memplan.ops.layout import Shape, Strides
+from memplan.ops.tensor import Number, Storage, Tensor, empty
+
+Operand = Tensor | float
+
+
+def result_layout(shape: Shape, operands: Sequence[Tensor]) -> Strides | None:
+    """Strides of a fresh elementwise result."""
+    if all(operand.strides is None for operand in operands):
+        return None
+    return layout.elementwise_strides(shape, [(operand.shape, operand.full_strides()) for operand in operands])
+
+
+def number(like: Tensor, value: float) -> Number:
+    """The 8-byte tensor a Python number is wrapped in."""
+    trace, dtype = like.trace, "fp64" if isinstance(value, float) else "int64"
+    return Number(Storage(trace, trace.allocate((), dtype, "aten::scalar_tensor")), (), dtype)
+
+
+def common_dtype(operands: Sequence[Tensor]) -> str:
+    """Type promotion among the tensors at hand: a wrapped number (rank 0) never promotes a float, the wider float wins."""
+    best = ""
+    for operand in operands:
+        if operand.shape and (not best or _RANK[operand.dtype] > _RANK[best]):
+            best = operand.dtype
+    return best or operands[0].dtype
+
+
+_RANK = {"bool": 0, "uint8": 1, "int32": 2, "int64": 3, "bf16": 4, "fp16": 4, "fp32": 5, "fp64": 6}
+
+
+def pointwise(operation: str, operands: Sequence[Tensor], dtype: str | None = None) -> Tensor:
+    """The forward part of any pointwise operation: casts, output. `dtype` is the output's where it is not the common one."""
+    common = common_dtype(operands)
+    casts = [empty(operand.trace, operand.shape, common, "aten::to") for operand in operands if operand.dtype != common]
+    if len(operands) == 1:
+        shape = operands[0].shape
+    else:
+        shape = operands[0].shape
+        for operand in operands[1:]:
+            if operand.shape != shape:
+                shape = layout.broadcast_shape(shape, operand.shape)
+    output = empty(operands[0].trace, shape, dtype or common, operation, result_layout(shape, operands))
+    del casts
+    return output
+
+
+def in_place(target: Tensor, operand: Operand) -> None:
+    """An in-place pointwise operation: only a number's wrapper and cast are allocated."""
+    wrapped = operand if isinstance(operand, Tensor) else number(target, operand)
+    if wrapped.dtype != target.dtype:
+        empty(target.trace, wrapped.shape, target.dtype, "aten::to")
+
+
+def add(left: Tensor, right: Operand) -> Tensor:
+    """left + right. Saves nothing."""
+    wrapped = right if isinstance(right, Tensor) else number(left, right)
+    node = make_node("AddBackward0", _add_backward, left, wrapped)
+    return attach(pointwise("aten::add", (left, wrapped)), node)
+
+
+def _add_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    return (gradient, gradient)
+
+
+def subtract(left: Tensor, right: Operand) -> Tensor:
+    """left - right, for tensors outside the graph."""
+    wrapped = right if isinstance(right, Tensor) else number(left, right)
+    return pointwise("aten::sub", (left, wrapped))
+
+
+def mul(left: Tensor, right: Operand) -> Tensor:
+    """left * right. Saves each operand the other one's gradient needs."""
+    wrapped = right if isinstance(right, Tensor) else number(left, right)
+    node = make_node("MulBackward0", _mul_backward, left, wrapped)
+    if node is not None:
+        node.context = (left.dtype, wrapped.dtype)
+        if node.wants(0):
+            node.save(wrapped)
+        if node.wants(1):
+            node.save(left)
+    return attach(pointwise("aten::mul", (left, wrapped)), node)
+
+
+def _mul_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    to_left: Tensor | None = None
+    to_right: Tensor | None = None
+    if node.wants(1):
+        to_right = pointwise("aten::mul", (gradient, saved[-1]))
+    if node.wants(0):
+        to_left = pointwise("aten::mul", (gradient, saved[0]))
+    return (to_left, to_right)
+
+
+def div(left: Tensor, right: Operand) -> Tensor:
+    """left / right for a right side that is not trained."""
+    wrapped = right if isinstance(right, Tensor) else number(left, right)
+    node = make_node("DivBackward0", _div_backward, left, wrapped)
+    if node is not None:
+        node.save(wrapped)
+    return attach(pointwise("aten::div", (left, wrapped)), node)
+
+
+def _div_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    return (pointwise("aten::div", (gradient, saved[0])), None)
+
+
+def neg(tensor: Tensor) -> Tensor:
+    """-tensor. Saves nothing."""
+    node = make_node("NegBackward0", _neg_backward, tensor)
+    return attach(pointwise("aten::neg", (tensor,)), node)
+
+
+def _neg_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    return (pointwise("aten::neg", (gradient,)),)
+
+
+def square(tensor: Tensor) -> Tensor:
+    """tensor.pow(2). Saves its input."""
+    node = make_node("PowBackward0", _square_backward, tensor)
+    if node is not None:
+        node.save(tensor)
+    return attach(pointwise("aten::pow", (tensor,)), node)
+
+
+def _square_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    power = pointwise("aten::pow", (saved[0],))
+    scaled = pointwise("aten::mul", (power, number(power, 2.0)))
+    return (pointwise("aten::mul", (gradient, scaled)),)
+
+
+def rsqrt(tensor: Tensor) -> Tensor:
+    """1 / sqrt(tensor). Saves its result."""
+    node = make_node("RsqrtBackward0", _rsqrt_backward, tensor)
+    output = pointwise("aten::rsqrt", (tensor,))
+    if node is not None:
+        node.save(output)
+    return attach(output, node)
+
+
+def _rsqrt_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    cube = pointwise("aten::pow", (saved[0],))
+    scaled = pointwise("aten::mul", (gradient, number(gradient, -0.5)))
+    return (pointwise("aten::mul", (scaled, cube)),)
+
+
+def function(operation: str, tensor: Tensor, dtype: str | None = None) -> Tensor:
+    """A pointwise function outside the graph: cos, sin, exp, ..."""
+    return pointwise(operation, (tensor,), dtype)
+
+
+def mean(tensor: Tensor, axis: int, keepdim: bool = False) -> Tensor:
+    """Mean over one dimension. On the CPU a sum that is then divided in place; half-precision inputs are summed in fp32
+    (aten/src/ATen/native/ReduceOps.cpp, mean)."""
+    axis %= len(tensor.shape)
+    node = make_node("MeanBackward1", _mean_backward, tensor)
+    if node is not None:
+        node.context = tensor.shape
+    shape = tensor.shape[:axis] + ((1,) if keepdim else ()) + tensor.shape[axis + 1 :]
+    output = empty(tensor.trace, shape, tensor.dtype, "aten::mean")
+    wide = output
+    if tensor.dtype != "fp32":
+        wide = empty(tensor.trace, shape, "fp32", "aten::to")
+        empty(tensor.trace, tensor.shape, "fp32", "aten::to")
+    in_place(wide, tensor.shape[axis])
+    return attach(output, node)
+
+
+def _mean_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    shape: Shape = node.context
+    count = number(gradient, 1)
+    cast = empty(gradient.trace, (), gradient.dtype, "aten::to")
+    output = empty(gradient.trace, shape, gradient.dtype, "aten::div")
+    del cast, count
+    return (output,)
+
+
+def total(tensor: Tensor, axis: int, keepdim: bool = False) -> Tensor:
+    """Sum over one dimension."""
+    axis %= len(tensor.shape)
+    node = make_node("SumBackward1", _sum_backward, tensor)
+    if node is not None:
+        node.context = (tensor.shape, axis, keepdim)
+    shape = tensor.shape[:axis] + ((1,) if keepdim else ()) + tensor.shape[axis + 1 :]
+    dtype = "int64" if tensor.dtype == "bool" else tensor.dtype
+    return attach(empty(tensor.trace, shape, dtype, "aten::sum"), node)
+
+
+def _sum_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    """The gradient is expanded, a view with stride 0 (it is copied only where somebody needs it whole)."""
+    shape, axis, keepdim = node.context
+    strides = list(gradient.full_strides())
+    if keepdim:
+        strides[axis] = 0
+    else:
+        strides.insert(axis, 0)
+    return (Tensor(gradient.storage, shape, gradient.dtype, tuple(strides)),)
+
+
+def to(tensor: Tensor, dtype: str) -> Tensor:
+    """A cast; the tensor itself where it already has the dtype."""
+    if tensor.dtype == dtype:
+        return tensor
+    node = make_node("ToCopyBackward0", _to_backward, tensor)
+    if node is not None:
+        node.context = tensor.dtype
+    strides = tensor.strides
+    if strides is not None and not layout.is_dense(tensor.shape, strides):
+        strides = result_layout(tensor.shape, (tensor,))
+    return attach(empty(tensor.trace, tensor.shape, dtype, "aten::to", strides), node)
+
+
+def _to_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    return (to(gradient, node.context),)
+
+
+def arange(like: Tensor, length: int, dtype: str = "int64") -> Tensor:
+    """torch.arange(length)."""
+    return empty(like.trace, (length,), dtype, "aten::arange")

@@ -1,0 +1,21 @@
+"""Table look-up (aten/src/ATen/native/Embedding.cpp)."""
+
+from __future__ import annotations
+
+from memplan.ops.autograd import Gradients, Node, Saved, attach, make_node
+from memplan.ops.tensor import Tensor, empty
+from memplan.ops.views import contiguous
+
+
+def embedding(indices: Tensor, weight: Tensor) -> Tensor:
+    """weight [rows, hidden] at indices [...] -> [..., hidden]. Saves the indices; the gradient is as large as the table."""
+    node = make_node("EmbeddingBackward0", _embedding_backward, weight)
+    if node is not None:
+        node.context = weight.shape
+        node.save(indices)
+    return attach(empty(weight.trace, (*indices.shape, weight.shape[1]), weight.dtype, "aten::embedding"), node)
+
+
+def _embedding_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    gradient = contiguous(gradient)
+    return (empty(gradient.trace, node.context, gradient.dtype, "aten::embedding_dense_backward"),)

@@ -1,0 +1,53 @@
+"""Batched matrix products (aten/src/ATen/native/LinearAlgebra.cpp, matmul)."""
+
+from __future__ import annotations
+
+from memplan.ops.autograd import Gradients, Node, Saved, attach, make_node
+from memplan.ops.elementwise import to
+from memplan.ops.tensor import Tensor, empty
+from memplan.ops.views import reshape
+
+
+def matmul(left: Tensor, right: Tensor) -> Tensor:
+    """left [..., n, k] @ right [..., k, m] with equal leading dimensions: reshaped to three dimensions (a copy where the
+    strides ask for one), multiplied, reshaped back. Saves both operands."""
+    dtype = left.trace.autocast_dtype
+    if dtype is not None:
+        right = to(right, dtype)
+        left = to(left, dtype)
+    lead = left.shape[:-2]
+    batch = 1
+    for size in lead:
+        batch *= size
+    rows, columns = left.shape[-2], right.shape[-1]
+    left = reshape(left, (batch, rows, left.shape[-1]))
+    right = reshape(right, (batch, right.shape[-2], columns))
+    return reshape(bmm(left, right, (*lead, rows, columns)), (*lead, rows, columns))
+
+
+def bmm(left: Tensor, right: Tensor, named_shape: tuple[int, ...] | None = None) -> Tensor:
+    """left [b, n, k] @ right [b, k, m]. `named_shape` is how the ledger spells the output."""
+    node = make_node("BmmBackward0", _bmm_backward, left, right)
+    if node is not None:
+        if node.wants(1):
+            node.save(left)
+        if node.wants(0):
+            node.save(right)
+        node.context = (left.shape, right.shape)
+    shape = (left.shape[0], left.shape[1], right.shape[2])
+    output = empty(left.trace, shape, left.dtype, "aten::bmm")
+    if named_shape is not None and output.storage.allocation is not None:
+        output.storage.allocation.shape = named_shape
+    return attach(output, node)
+
+
+def _bmm_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    """The second operand's gradient comes first (`mat2` before `self`)."""
+    left, right = node.context
+    to_left: Tensor | None = None
+    to_right: Tensor | None = None
+    if node.wants(1):
+        to_right = empty(gradient.trace, right, gradient.dtype, "aten::bmm")
+    if node.wants(0):
+        to_left = empty(gradient.trace, left, gradient.dtype, "aten::bmm")
+    return (to_left, to_right)

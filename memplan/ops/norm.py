@@ -1,0 +1,61 @@
+"""LayerNorm and RMSNorm."""
+
+from __future__ import annotations
+
+from memplan.ops.autograd import Gradients, Node, Saved, attach, make_node
+from memplan.ops.elementwise import in_place, mean, mul, rsqrt, square, to
+from memplan.ops.tensor import Tensor, empty
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x [..., hidden] normalised over its last dimension.
+
+    Saves x, and mean and reciprocal deviation per row. On the CPU these two have the input's dtype, or fp32 where the
+    weight is fp32 and the input is not (aten/src/ATen/native/layer_norm.cpp, layer_norm_cpu).
+    """
+    node = make_node("NativeLayerNormBackward0", _layer_norm_backward, x, weight, bias)
+    if node is not None:
+        node.save(bias)
+        node.save(x)
+        node.save(weight)
+    output = empty(x.trace, x.shape, x.dtype, "aten::native_layer_norm")
+    rows = (*x.shape[:-1], 1)
+    statistics = weight.dtype if weight.dtype != x.dtype else x.dtype
+    average = empty(x.trace, rows, statistics, "aten::native_layer_norm")
+    deviation = empty(x.trace, rows, statistics, "aten::native_layer_norm")
+    if node is not None:
+        node.save(average)
+        node.save(deviation)
+    return attach(output, node)
+
+
+def _layer_norm_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    """The CPU kernel sums the weight's and bias's gradients in one row per thread (cpu/layer_norm_kernel.cpp)."""
+    bias, x, weight = saved[0], saved[1], saved[2]
+    trace, operation = x.trace, "aten::native_layer_norm_backward"
+    to_input = empty(trace, x.shape, x.dtype, operation) if node.wants(0) else None
+    to_weight = empty(trace, weight.shape, weight.dtype, operation)
+    to_bias = empty(trace, bias.shape, bias.dtype, operation)
+    empty(trace, (2, trace.backend.threads, x.shape[-1]), weight.dtype, operation)
+    return (to_input, to_weight, to_bias)
+
+
+def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight, as the CPU composes it (aten/src/ATen/native/layer_norm.cpp, rms_norm).
+
+    Half-precision inputs are computed in fp32 and cast back at the end. Where weight and input share a dtype the
+    arithmetic is an operation of its own (_fused_rms_norm, torch 2.9 and newer), whose locals are gone before the cast.
+    """
+    if weight.dtype == x.dtype:
+        return to(_composed(to(x, "fp32"), weight), x.dtype)
+    upcast = to(x, "fp32")
+    return to(_composed(upcast, weight), x.dtype)
+
+
+def _composed(upcast: Tensor, weight: Tensor) -> Tensor:
+    squared = square(upcast)
+    variance = mean(squared, -1, keepdim=True)
+    in_place(variance, 1e-5)
+    deviation = rsqrt(variance)
+    del variance, squared
+    return mul(mul(upcast, deviation), weight)

@@ -1,0 +1,48 @@
+"""One layer: attention, cross-attention where there is a source, feed-forward, each with its residual and norm."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from memplan.config.model import Transformer
+from memplan.config.run import Attention as Kernel
+from memplan.reference.attention import Attention
+from memplan.reference.feedforward import FeedForward
+from memplan.reference.norm import make_norm
+
+
+class Block(nn.Module):
+    """Pre-norm: x + f(norm(x)). Post-norm: norm(x + f(x))."""
+
+    def __init__(self, config: Transformer, kernel: Kernel, causal: bool, cross: bool) -> None:
+        super().__init__()
+        self.pre_norm = config.norm_placement == "pre"
+        self.attention_norm = make_norm(config)
+        self.attention = Attention(config, kernel, causal)
+        self.cross_norm = make_norm(config) if cross else None
+        self.cross_attention = Attention(config, kernel, causal=False) if cross else None
+        self.feedforward_norm = make_norm(config)
+        self.feedforward = FeedForward(config)
+        self.dropout = nn.Dropout(config.residual_dropout)
+
+    def forward(
+        self,
+        x: Tensor,  # [B, S, E]
+        mask: Tensor | None,
+        rotary: tuple[Tensor, Tensor] | None = None,
+        bias: Tensor | None = None,
+        memory: Tensor | None = None,  # [B, T, E], the encoder's output
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
+        if self.pre_norm:
+            normed = self.attention_norm(x)
+            x = x + self.dropout(self.attention(normed, normed, mask, rotary, bias))
+            if self.cross_attention is not None:
+                normed = self.cross_norm(x)
+                x = x + self.dropout(self.cross_attention(normed, memory, memory_mask))
+            normed = self.feedforward_norm(x)
+            return x + self.dropout(self.feedforward(normed))
+        x = self.attention_norm(x + self.dropout(self.attention(x, x, mask, rotary, bias)))
+        if self.cross_attention is not None:
+            x = self.cross_norm(x + self.dropout(self.cross_attention(x, memory, memory_mask)))
+        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))

@@ -1,0 +1,73 @@
+"""What the hidden states are for: the next word, one label for the input, or one label for each token."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from memplan.config.model import Transformer
+from memplan.reference.feedforward import activation_function
+from memplan.reference.norm import make_norm
+
+
+class LanguageModellingHead(nn.Module):
+    """Logits over the vocabulary for each position; BERT transforms the hidden states first."""
+
+    def __init__(self, config: Transformer) -> None:
+        super().__init__()
+        self.transform = nn.Linear(config.hidden_size, config.hidden_size) if config.head_transform else None
+        self.activation = activation_function(config.activation)
+        self.norm = make_norm(config) if config.head_transform else None
+        self.projection = nn.Linear(config.hidden_size, config.vocab_size, bias=config.head_bias)
+
+    def forward(self, x: Tensor, real: Tensor | None) -> Tensor:
+        if self.transform is not None:
+            x = self.norm(self.activation(self.transform(x)))
+        return self.projection(x)  # [B, S, V]
+
+
+class TokenClassificationHead(nn.Module):
+    """Logits over the labels for each position."""
+
+    def __init__(self, config: Transformer) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(config.residual_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, x: Tensor, real: Tensor | None) -> Tensor:
+        return self.classifier(self.dropout(x))  # [B, S, labels]
+
+
+class ClassificationHead(nn.Module):
+    """Logits over the labels for the whole input, seen through one vector."""
+
+    def __init__(self, config: Transformer) -> None:
+        super().__init__()
+        self.pooling = config.pooling
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if config.pooler else None
+        self.dropout = nn.Dropout(config.residual_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, x: Tensor, real: Tensor | None) -> Tensor:
+        pooled = self.pool(x, real)  # [B, E]
+        if self.pooler is not None:
+            pooled = torch.tanh(self.pooler(pooled))
+        return self.classifier(self.dropout(pooled))  # [B, labels]
+
+    def pool(self, x: Tensor, real: Tensor | None) -> Tensor:
+        """The first position (a class token stands there), the last one, or the mean of the real ones."""
+        if self.pooling in ("class_token", "first"):
+            return x[:, 0]
+        if self.pooling == "last":
+            return x[:, -1]
+        if real is None:
+            return x.mean(dim=1)
+        weights = real.to(x.dtype).unsqueeze(-1)  # [B, S, 1]
+        return (x * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def make_head(config: Transformer) -> nn.Module:
+    """The head the configuration asks for."""
+    if config.head == "language_modelling":
+        return LanguageModellingHead(config)
+    return TokenClassificationHead(config) if config.head == "token_classification" else ClassificationHead(config)

@@ -1,0 +1,1 @@
+"""How it is shown. Data in, text out; a report computes nothing."""

@@ -1,0 +1,5 @@
+"""The transformer on sizes-only operations: the same files and names as memplan/reference, which runs for real.
+
+Shapes in comments: B batch, S queries (sequence), T keys (sequence, or source), E hidden size, H attention heads,
+K key-value heads, D head dimension, F intermediate size, V vocabulary.
+"""

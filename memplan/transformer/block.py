@@ -1,0 +1,52 @@
+"""One layer: attention, cross-attention where there is a source, feed-forward, each with its residual and norm."""
+
+from __future__ import annotations
+
+from memplan.config.model import Transformer
+from memplan.config.run import Attention as Kernel
+from memplan.ops.elementwise import add
+from memplan.ops.module import Module
+from memplan.ops.tensor import Tensor
+from memplan.ops.trace import Trace
+from memplan.transformer.attention import Attention
+from memplan.transformer.feedforward import FeedForward
+from memplan.transformer.layers import Dropout
+from memplan.transformer.norm import make_norm
+from memplan.transformer.sizes import Sizes
+
+
+class Block(Module):
+    """Pre-norm: x + f(norm(x)). Post-norm: norm(x + f(x))."""
+
+    def __init__(self, trace: Trace, config: Transformer, sizes: Sizes, kernel: Kernel, cross: bool) -> None:
+        super().__init__(trace)
+        self.pre_norm = config.norm_placement == "pre"
+        self.attention_norm = make_norm(trace, config, sizes)
+        self.attention = Attention(trace, config, sizes, kernel)
+        self.cross_norm = make_norm(trace, config, sizes) if cross else None
+        self.cross_attention = Attention(trace, config, sizes, kernel) if cross else None
+        self.feedforward_norm = make_norm(trace, config, sizes)
+        self.feedforward = FeedForward(trace, config, sizes)
+        self.dropout = Dropout(trace, config.residual_dropout)
+
+    def forward(
+        self,
+        x: Tensor,  # [B, S, E]
+        mask: Tensor | None,
+        rotary: tuple[Tensor, Tensor] | None = None,
+        bias: Tensor | None = None,
+        memory: Tensor | None = None,  # [B, T, E], the encoder's output
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
+        if self.pre_norm:
+            normed = self.attention_norm(x)
+            x = add(x, self.dropout(self.attention(normed, normed, mask, rotary, bias)))
+            if self.cross_attention is not None and self.cross_norm is not None:
+                normed = self.cross_norm(x)
+                x = add(x, self.dropout(self.cross_attention(normed, memory, memory_mask)))
+            normed = self.feedforward_norm(x)
+            return add(x, self.dropout(self.feedforward(normed)))
+        x = self.attention_norm(add(x, self.dropout(self.attention(x, x, mask, rotary, bias))))
+        if self.cross_attention is not None and self.cross_norm is not None:
+            x = self.cross_norm(add(x, self.dropout(self.cross_attention(x, memory, memory_mask))))
+        return self.feedforward_norm(add(x, self.dropout(self.feedforward(x))))  # type: ignore[no-any-return]
