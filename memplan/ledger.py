@@ -52,15 +52,17 @@ class Segment:
 
 
 class Moment:
-    """A point in the step: event `event` (included) of pass `index` of segment `segment`, with `size` bytes alive."""
+    """A point in the step: event `event` (included) of pass `index` of segment `segment`. `size` bytes are alive,
+    `components` says whose they are."""
 
-    __slots__ = ("event", "index", "segment", "size")
+    __slots__ = ("components", "event", "index", "segment", "size")
 
     def __init__(self, size: int, segment: int, index: int, event: int) -> None:
         self.size = size
         self.segment = segment
         self.index = index
         self.event = event
+        self.components: dict[str, int] = {}
 
 
 class Ledger:
@@ -95,27 +97,42 @@ class Ledger:
         """
         result: dict[str, tuple[Moment, Moment]] = {}
         alive = 0
+        components: dict[str, int] = {}
         events = self.events
         for number, segment in enumerate(self.segments):
-            start, stop = segment.start, segment.stop
+            start, stop, copies = segment.start, segment.stop, segment.copies
             running = 0
             top, top_event = 0, start - 1
+            net: dict[str, int] = {}
             for event in range(start, stop):
                 allocation, birth = events[event]
+                size, component = allocation.size, allocation.component
                 if birth:
-                    running += allocation.size
+                    running += size
+                    net[component] = net.get(component, 0) + size
                     if running > top:
                         top, top_event = running, event
                 else:
-                    running -= allocation.size
-            index = segment.copies - 1 if running > 0 else 0
-            peak = Moment(alive + index * running + top, number, index, top_event)
-            alive += segment.copies * running
-            end = Moment(alive, number, segment.copies - 1, stop - 1)
+                    running -= size
+                    net[component] = net.get(component, 0) - size
+            index = copies - 1 if running > 0 else 0
             before = result.get(segment.phase)
-            if before is not None and before[0].size >= peak.size:
+            height = alive + index * running + top
+            if before is not None and before[0].size >= height:
                 peak = before[0]
+            else:
+                peak = Moment(height, number, index, top_event)
+                _advance(peak.components, components, 1)
+                _advance(peak.components, net, index)
+                for event in range(start, top_event + 1):
+                    allocation, birth = events[event]
+                    _advance(peak.components, {allocation.component: allocation.size}, 1 if birth else -1)
+            alive += copies * running
+            _advance(components, net, copies)
+            end = Moment(alive, number, copies - 1, stop - 1)
+            end.components = components
             result[segment.phase] = (peak, end)
+            components = dict(components)
         return result
 
     def alive(self, moment: Moment) -> dict[Allocation, int]:
@@ -145,3 +162,8 @@ class Ledger:
     def births(self) -> Iterator[Allocation]:
         """Every allocation, in order of birth (one of each repeated layer)."""
         return (allocation for allocation, birth in self.events if birth)
+
+
+def _advance(totals: dict[str, int], change: dict[str, int], times: int) -> None:
+    for component, size in change.items():
+        totals[component] = totals.get(component, 0) + times * size

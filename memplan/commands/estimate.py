@@ -62,7 +62,7 @@ def command(
     if as_json:
         from memplan.report.machine import estimate_to_json
 
-        write(estimate_to_json(result, ledger))
+        write(estimate_to_json(result, top=biggest, ledger=ledger))
     else:
         from memplan.report.terminal import render_estimate
 

@@ -189,12 +189,9 @@ def validate(node: Node, gradients: list[Tensor | None]) -> None:
             gradients[index] = None
             continue
         if gradient.shape != edge.shape:
-            gradients[index] = sum_to(gradient, edge.shape)
+            gradients[index] = gradient = sum_to(gradient, edge.shape)
         if gradient.dtype != edge.dtype:
-            present = gradients[index]
-            assert present is not None
-            gradients[index] = empty(present.trace, present.shape, edge.dtype, "aten::to", present.strides)
-            del present
+            gradients[index] = empty(gradient.trace, gradient.shape, edge.dtype, "aten::to", gradient.strides)
         del gradient
 
 

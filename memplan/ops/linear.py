@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from memplan.ops.autograd import Gradients, Node, Saved, attach, make_node
 from memplan.ops.elementwise import to
+from memplan.ops.layout import view_strides
+from memplan.ops.size import product
 from memplan.ops.tensor import Parameter, Tensor, empty
-from memplan.ops.views import contiguous, view_of
+from memplan.ops.views import contiguous, reshape, view_of
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [..., in] with weight [out, in] -> [..., out]. Saves x (for the weight's gradient) and the weight (for x's).
 
-    Inputs of rank 3 are flattened, a view; the weight's transposition is a view too and left out of the graph here:
+    Inputs of rank 3 are flattened first, a view with a node of its own; the weight's transposition is a view too and left out of the graph here:
     its gradient comes back in the weight's own layout (mm_mat2_backward in torch/csrc/autograd/FunctionsManual.cpp).
     """
     dtype = x.trace.autocast_dtype
@@ -20,8 +22,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         bias = None if bias is None else cached_cast(bias, dtype)
         weight = cached_cast(weight, dtype)
         x = to(x, dtype)
+    shape = (*x.shape[:-1], weight.shape[0])
     if len(x.shape) > 2:
-        x = contiguous(x)  # two dimensions are multiplied as they lie
+        x = reshape(x, (product(x.shape[:-1]), x.shape[-1]))
     name = "MmBackward0" if bias is None else "AddmmBackward0"
     node = make_node(name, _mm_backward if bias is None else _addmm_backward, bias, x, weight)
     if node is not None:
@@ -29,22 +32,21 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             node.save(x)
         if node.wants(1):
             node.save(weight)
-    shape = (*x.shape[:-1], weight.shape[0])
     return attach(empty(x.trace, shape, x.dtype, "aten::mm" if bias is None else "aten::addmm"), node)
 
 
 def _input_gradient(node: Node, gradient: Tensor, saved: Saved) -> Tensor | None:
     if not node.wants(1):
         return None
-    product = empty(gradient.trace, (*gradient.shape[:-1], saved[-1].shape[1]), gradient.dtype, "aten::mm")
-    return product if len(product.shape) == 2 else view_of(product, product.shape, None)  # through the flattening
+    rows = gradient.shape[0] if len(gradient.shape) == 2 else product(gradient.shape[:-1])
+    return empty(gradient.trace, (rows, saved[-1].shape[1]), gradient.dtype, "aten::mm")
 
 
 def _weight_gradient(node: Node, gradient: Tensor, saved: Saved) -> Tensor | None:
     if not node.wants(2):
         return None
-    product = empty(gradient.trace, (gradient.shape[-1], saved[0].shape[-1]), gradient.dtype, "aten::mm")
-    return view_of(product, product.shape, None)  # it comes back through the transposition, a view
+    fresh = empty(gradient.trace, (gradient.shape[-1], saved[0].shape[-1]), gradient.dtype, "aten::mm")
+    return view_of(fresh, fresh.shape, None)  # it comes back through the transposition, a view
 
 
 def _mm_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
@@ -61,10 +63,14 @@ def _addmm_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
 
 
 def _multipliable(gradient: Tensor) -> Tensor:
-    """The gradient as a matrix the product takes: rows or columns without gaps, else a copy."""
-    if gradient.strides is None or (len(gradient.shape) == 2 and 1 in gradient.strides and 0 not in gradient.strides):
+    """The gradient as the product takes it: flattened to a matrix whose rows or columns have no gaps, else copied."""
+    if gradient.strides is None:
         return gradient
-    return contiguous(gradient)
+    rows = 1
+    for size in gradient.shape[:-1]:
+        rows *= size
+    strides = view_strides(gradient.shape, gradient.strides, (rows, gradient.shape[-1]))
+    return gradient if strides is not None and 1 in strides and 0 not in strides else contiguous(gradient)
 
 
 def cached_cast(parameter: Tensor, dtype: str) -> Tensor:

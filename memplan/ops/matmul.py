@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from memplan.ops.autograd import Gradients, Node, Saved, attach, make_node
 from memplan.ops.elementwise import to
+from memplan.ops.size import product
 from memplan.ops.tensor import Tensor, empty
 from memplan.ops.views import reshape
 
@@ -16,17 +17,15 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
         right = to(right, dtype)
         left = to(left, dtype)
     lead = left.shape[:-2]
-    batch = 1
-    for size in lead:
-        batch *= size
+    batch = product(lead)
     rows, columns = left.shape[-2], right.shape[-1]
     left = reshape(left, (batch, rows, left.shape[-1]))
     right = reshape(right, (batch, right.shape[-2], columns))
-    return reshape(bmm(left, right, (*lead, rows, columns)), (*lead, rows, columns))
+    return reshape(bmm(left, right), (*lead, rows, columns))
 
 
-def bmm(left: Tensor, right: Tensor, named_shape: tuple[int, ...] | None = None) -> Tensor:
-    """left [b, n, k] @ right [b, k, m]. `named_shape` is how the ledger spells the output."""
+def bmm(left: Tensor, right: Tensor) -> Tensor:
+    """left [b, n, k] @ right [b, k, m]. Saves both."""
     node = make_node("BmmBackward0", _bmm_backward, left, right)
     if node is not None:
         if node.wants(1):
@@ -35,10 +34,7 @@ def bmm(left: Tensor, right: Tensor, named_shape: tuple[int, ...] | None = None)
             node.save(right)
         node.context = (left.shape, right.shape)
     shape = (left.shape[0], left.shape[1], right.shape[2])
-    output = empty(left.trace, shape, left.dtype, "aten::bmm")
-    if named_shape is not None and output.storage.allocation is not None:
-        output.storage.allocation.shape = named_shape
-    return attach(output, node)
+    return attach(empty(left.trace, shape, left.dtype, "aten::bmm"), node)
 
 
 def _bmm_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-def estimate_to_json(estimate: Estimate, ledger: Iterable[LedgerLine] | None = None) -> str:
-    """The estimate as indented JSON, one line feed at its end; with every line of the ledger where it is given."""
-    return json.dumps(estimate_to_dict(estimate, ledger), indent=2) + "\n"
+def estimate_to_json(estimate: Estimate, *, top: int = 5, ledger: Iterable[LedgerLine] | None = None) -> str:
+    """The estimate as indented JSON, one line feed at its end, with the `top` biggest tensors alive at the peak; with
+    every line of the ledger where it is given."""
+    return json.dumps(estimate_to_dict(estimate, top=top, ledger=ledger), indent=2) + "\n"
 
 
-def estimate_to_dict(estimate: Estimate, ledger: Iterable[LedgerLine] | None = None) -> dict[str, Any]:
+def estimate_to_dict(estimate: Estimate, *, top: int = 5, ledger: Iterable[LedgerLine] | None = None) -> dict[str, Any]:
     """The document of version 1. Keys may be added; those that are here stay. A tier that cannot be known is null."""
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -41,7 +42,7 @@ def estimate_to_dict(estimate: Estimate, ledger: Iterable[LedgerLine] | None = N
         "at_peak": estimate.at_peak,
         "totals": _fields(estimate.totals),
         "phases": [_phase(phase) for phase in estimate.phases],
-        "largest": [_line(line) for line in estimate.largest],
+        "largest": [_line(line) for line in estimate.largest[:top]],
         "fit": None if estimate.fit is None else _fields(estimate.fit),
         "assumptions": list(estimate.assumptions),
     }

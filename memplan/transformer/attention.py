@@ -10,12 +10,13 @@ from memplan.ops.dropout import dropout
 from memplan.ops.elementwise import add, mul
 from memplan.ops.matmul import matmul
 from memplan.ops.module import Module
+from memplan.ops.size import Size
 from memplan.ops.tensor import Tensor
 from memplan.ops.trace import Trace
 from memplan.ops.views import expand, reshape, transpose, unsqueeze
 from memplan.transformer.layers import Linear
 from memplan.transformer.positions import rotate
-from memplan.transformer.sizes import Size, Sizes
+from memplan.transformer.sizes import Sizes
 
 
 class Attention(Module):

@@ -1,20 +1,10 @@
-"""The configuration's sizes as numbers that know their names, so that the ledger can spell formulas."""
+"""The configuration's sizes under the names the ledger spells its formulas with."""
 
 from __future__ import annotations
 
 from memplan.config.model import Transformer
 from memplan.config.run import TrainingRun
-
-
-class Size(int):
-    """An integer with a name. Arithmetic gives plain integers; shapes carry the named ones along."""
-
-    name: str
-
-    def __new__(cls, value: int, name: str) -> Size:
-        size = super().__new__(cls, value)
-        size.name = name
-        return size
+from memplan.ops.size import Size
 
 
 class Sizes:

@@ -19,13 +19,13 @@ def test_json_on_the_cpu(on_cpu: Estimate, golden: Any) -> None:
 
 
 def test_json_on_a_card_with_the_ledger(on_card: Estimate, ledger: list[LedgerLine], golden: Any) -> None:
-    text = estimate_to_json(on_card, ledger)
+    text = estimate_to_json(on_card, ledger=ledger)
     golden("estimate_card_ledger.json", text)
     assert len(json.loads(text)["ledger"]) == len(ledger)
 
 
 def test_documents_keep_to_version_1(on_cpu: Estimate, on_card: Estimate, ledger: list[LedgerLine]) -> None:
-    for text in (estimate_to_json(on_cpu), estimate_to_json(on_card), estimate_to_json(on_card, ledger)):
+    for text in (estimate_to_json(on_cpu), estimate_to_json(on_card), estimate_to_json(on_card, ledger=ledger)):
         jsonschema.validate(json.loads(text), SCHEMA)
 
 
@@ -43,6 +43,10 @@ def test_the_keys_of_the_design_come_first_and_in_its_order(on_cpu: Estimate) ->
     design = ["schema_version", "memplan_version", "request", "peak", "interval", "at_peak", "totals", "phases"]
     assert [key for key in document if key in [*design, "fit", "assumptions"]] == [*design, "fit", "assumptions"]
     assert list(document["peak"])[:4] == ["phase", "allocated_bytes", "reserved_bytes", "device_bytes"]
+
+
+def test_top_says_how_many_tensors(on_cpu: Estimate) -> None:
+    assert len(json.loads(estimate_to_json(on_cpu, top=1))["largest"]) == 1
 
 
 def test_same_estimate_same_bytes(on_card: Estimate) -> None:
