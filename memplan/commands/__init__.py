@@ -4,6 +4,7 @@ from __future__ import annotations
 
 COMMANDS = {
     "estimate": "Estimate the memory of one training step",
+    "verify": "Run a training step for real and show it beside the estimate",
     "presets": "List the models that memplan knows by name",
     "devices": "List the cards that memplan knows by name",
 }

@@ -17,5 +17,6 @@ def embedding(indices: Tensor, weight: Tensor) -> Tensor:
 
 
 def _embedding_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
-    gradient = contiguous(gradient)
-    return (empty(gradient.trace, node.context, gradient.dtype, "aten::embedding_dense_backward"),)
+    table = empty(gradient.trace, node.context, gradient.dtype, "aten::embedding_dense_backward")
+    contiguous(gradient)  # the kernel reads rows as they lie, and copies them where they do not lie in rows
+    return (table,)

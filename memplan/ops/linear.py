@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from memplan.ops.autograd import Gradients, Node, Saved, attach, make_node
 from memplan.ops.elementwise import to
-from memplan.ops.layout import view_strides
 from memplan.ops.size import product
 from memplan.ops.tensor import Parameter, Tensor, empty
 from memplan.ops.views import contiguous, reshape, view_of
@@ -13,8 +12,8 @@ from memplan.ops.views import contiguous, reshape, view_of
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [..., in] with weight [out, in] -> [..., out]. Saves x (for the weight's gradient) and the weight (for x's).
 
-    Inputs of rank 3 are flattened first, a view with a node of its own; the weight's transposition is a view too and left out of the graph here:
-    its gradient comes back in the weight's own layout (mm_mat2_backward in torch/csrc/autograd/FunctionsManual.cpp).
+    Inputs of rank 3 are flattened, the weight is transposed and the output unflattened: views with nodes of their own,
+    which decide when each gradient is taken up.
     """
     dtype = x.trace.autocast_dtype
     if dtype is not None:
@@ -22,9 +21,27 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         bias = None if bias is None else cached_cast(bias, dtype)
         weight = cached_cast(weight, dtype)
         x = to(x, dtype)
-    shape = (*x.shape[:-1], weight.shape[0])
-    if len(x.shape) > 2:
-        x = reshape(x, (product(x.shape[:-1]), x.shape[-1]))
+    if len(x.shape) == 2:
+        return _product(x, _transposed(weight), bias)
+    rows, shape = product(x.shape[:-1]), (*x.shape[:-1], weight.shape[0])
+    if bias is None:  # matmul: the weight is transposed before the input is flattened, so its gradient waits longer
+        weight = _transposed(weight)
+        return reshape(_product(reshape(x, (rows, x.shape[-1])), weight, None), shape)
+    flat = reshape(x, (rows, x.shape[-1]))
+    return reshape(_product(flat, _transposed(weight), bias), shape)
+
+
+def _transposed(weight: Tensor) -> Tensor:
+    """The view weight.t(); kept as [out, in] here, since its gradient comes back in the weight's own layout
+    (mm_mat2_backward in torch/csrc/autograd/FunctionsManual.cpp)."""
+    return view_of(weight, weight.shape, None, make_node("TBackward0", _transposed_backward, weight))
+
+
+def _transposed_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    return (view_of(gradient, gradient.shape, None),)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     name = "MmBackward0" if bias is None else "AddmmBackward0"
     node = make_node(name, _mm_backward if bias is None else _addmm_backward, bias, x, weight)
     if node is not None:
@@ -32,21 +49,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             node.save(x)
         if node.wants(1):
             node.save(weight)
+    shape = (x.shape[0], weight.shape[0])
     return attach(empty(x.trace, shape, x.dtype, "aten::mm" if bias is None else "aten::addmm"), node)
 
 
 def _input_gradient(node: Node, gradient: Tensor, saved: Saved) -> Tensor | None:
     if not node.wants(1):
         return None
-    rows = gradient.shape[0] if len(gradient.shape) == 2 else product(gradient.shape[:-1])
-    return empty(gradient.trace, (rows, saved[-1].shape[1]), gradient.dtype, "aten::mm")
+    return empty(gradient.trace, (gradient.shape[0], saved[-1].shape[1]), gradient.dtype, "aten::mm")
 
 
 def _weight_gradient(node: Node, gradient: Tensor, saved: Saved) -> Tensor | None:
     if not node.wants(2):
         return None
-    fresh = empty(gradient.trace, (gradient.shape[-1], saved[0].shape[-1]), gradient.dtype, "aten::mm")
-    return view_of(fresh, fresh.shape, None)  # it comes back through the transposition, a view
+    return empty(gradient.trace, (gradient.shape[-1], saved[0].shape[-1]), gradient.dtype, "aten::mm")
 
 
 def _mm_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
@@ -63,14 +79,9 @@ def _addmm_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
 
 
 def _multipliable(gradient: Tensor) -> Tensor:
-    """The gradient as the product takes it: flattened to a matrix whose rows or columns have no gaps, else copied."""
-    if gradient.strides is None:
-        return gradient
-    rows = 1
-    for size in gradient.shape[:-1]:
-        rows *= size
-    strides = view_strides(gradient.shape, gradient.strides, (rows, gradient.shape[-1]))
-    return gradient if strides is not None and 1 in strides and 0 not in strides else contiguous(gradient)
+    """The gradient as the product takes it: rows or columns without gaps, else copied."""
+    strides = gradient.strides
+    return gradient if strides is None or (1 in strides and 0 not in strides) else contiguous(gradient)
 
 
 def cached_cast(parameter: Tensor, dtype: str) -> Tensor:

@@ -1,0 +1,59 @@
+"""The promise memplan rests on: the estimate of a training step is the run in real PyTorch, to the byte."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from memplan.config.devices import load_device
+from memplan.config.load import load_model
+from memplan.config.model import Transformer
+from memplan.config.run import TrainingRun
+from memplan.config.validate import validate_model, validate_run
+from memplan.estimate import estimate
+
+from .strategies import Case, cases
+
+torch = pytest.importorskip("torch")
+from memplan.measure.run import measure_training  # noqa: E402  (imports torch)
+
+EXAMPLES = 30
+
+
+def residuals(case: Case) -> dict[str, int]:
+    """What differs between estimate and run, in bytes: `phase.peak`, `phase.end`, and each component at both."""
+    expected = estimate(*case)
+    measured = measure_training(*case)
+    differences: dict[str, int] = {}
+
+    def compare(what: str, predicted: int, seen: int) -> None:
+        if predicted != seen:
+            differences[what] = predicted - seen
+
+    assert [phase["name"] for phase in measured["phases"]] == [phase.name for phase in expected.phases]
+    for phase, seen in zip(expected.phases, measured["phases"], strict=True):
+        compare(f"{phase.name}.peak", phase.peak_allocated_bytes, seen["peak_allocated_bytes"])
+        compare(f"{phase.name}.end", phase.end_allocated_bytes, seen["end_allocated_bytes"])
+        for when, ours, theirs in (("peak", phase.at_peak, seen["at_peak"]), ("end", phase.at_end, seen["at_end"])):
+            for component in sorted({*ours, *theirs}):
+                compare(f"{phase.name}.{when}.{component}", ours.get(component, 0), theirs.get(component, 0))
+    if case.run.attention == "flash":
+        assert measured["sdpa_kernels"] == ["flash"]
+    return differences
+
+
+# Fresh examples on each run, and nothing remembered from the last one: a failure prints the configuration as Python.
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    derandomize=False,
+    print_blob=True,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+@given(case=cases())
+def test_the_estimate_is_the_run(case: Case) -> None:
+    assert residuals(case) == {}
