@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from hypothesis import strategies as st
 
 from memplan.config.device import Device
 from memplan.config.devices import load_device
 from memplan.config.model import Transformer
-from memplan.config.run import TrainingRun
+from memplan.config.run import Attention, TrainingRun
 from memplan.config.validate import validate_model, validate_run
 
 LONG = (191, 192, 200, 513, 768, 800)
@@ -30,16 +30,19 @@ class Case(NamedTuple):
 
 def _constructor(settings: Transformer | TrainingRun) -> str:
     given = [field for field in fields(settings) if getattr(settings, field.name) != field.default]
-    return f"{type(settings).__name__}({', '.join(f'{field.name}={getattr(settings, field.name)!r}' for field in given)})"
+    return (
+        f"{type(settings).__name__}({', '.join(f'{field.name}={getattr(settings, field.name)!r}' for field in given)})"
+    )
 
 
 @st.composite
-def models(draw: st.DrawFn, *, architecture: str | None = None, most_layers: int = 6) -> Transformer:
-    """A validated model of small sizes. `max_positions` has room for every length that `runs` draws."""
+def models(draw: st.DrawFn, *, attention: Attention = "naive", most_layers: int = 6) -> Transformer:
+    """A validated model of small sizes. `max_positions` has room for every length that `runs` draws. With `flash`, what
+    PyTorch's CPU kernel takes: no trained bias on the scores and no attention dropout."""
+    flash = attention == "flash"
     boolean = st.booleans()
-    if architecture is None:
-        architecture = draw(st.sampled_from(("encoder", "decoder", "encoder-decoder")))
-    positions = draw(st.sampled_from(("learned", "sinusoidal", "rotary", "relative")))
+    architecture = draw(st.sampled_from(("encoder", "decoder", "encoder-decoder")))
+    positions = draw(st.sampled_from(("learned", "sinusoidal", "rotary") + ("relative",) * (not flash)))
     head = "language_modelling"
     if architecture != "encoder-decoder":
         head = draw(st.sampled_from(("language_modelling", "classification", "token_classification")))
@@ -71,7 +74,9 @@ def models(draw: st.DrawFn, *, architecture: str | None = None, most_layers: int
             hidden_size=draw(st.sampled_from(hidden_sizes)),
             num_layers=draw(st.integers(1, most_layers)),
             num_attention_heads=heads,
-            num_key_value_heads=draw(st.sampled_from([groups for groups in range(1, heads + 1) if heads % groups == 0])),
+            num_key_value_heads=draw(
+                st.sampled_from([groups for groups in range(1, heads + 1) if heads % groups == 0])
+            ),
             head_dim=draw(st.sampled_from(head_dims)),
             intermediate_size=draw(st.sampled_from((1, 5, 16, 32, 50))),
             positions=positions,
@@ -82,7 +87,7 @@ def models(draw: st.DrawFn, *, architecture: str | None = None, most_layers: int
             feedforward_bias=draw(boolean),
             scale_attention=draw(boolean),
             embedding_dropout=draw(dropouts),
-            attention_dropout=draw(dropouts),
+            attention_dropout=0.0 if flash else draw(dropouts),
             residual_dropout=draw(dropouts),
             scale_embeddings=draw(boolean),
             embedding_norm=draw(boolean),
@@ -94,12 +99,12 @@ def models(draw: st.DrawFn, *, architecture: str | None = None, most_layers: int
 
 
 @st.composite
-def runs(draw: st.DrawFn, model: Transformer, device: Device, *, long: bool = False) -> TrainingRun:
-    """A validated run of `model`. Flash attention is drawn only where PyTorch's CPU kernel takes it: without a trained
-    bias on the scores and without attention dropout."""
+def runs(
+    draw: st.DrawFn, model: Transformer, device: Device, *, attention: Attention = "naive", long: bool = False
+) -> TrainingRun:
+    """A validated run of `model`."""
     lengths = st.sampled_from((1, 2, 3, 5, 7, 8, 16, 17, 31, 32, 33, 48))
     optimizer = draw(st.sampled_from(("adamw", "adam", "sgd")))
-    with_flash = model.positions != "relative" and not model.attention_dropout
     changes: dict[str, Any] = {}
     names = ("source_length", "target_length") if model.architecture == "encoder-decoder" else ("sequence_length",)
     for name in names:
@@ -109,7 +114,7 @@ def runs(draw: st.DrawFn, model: Transformer, device: Device, *, long: bool = Fa
         TrainingRun(
             micro_batch_size=draw(st.sampled_from((1,) if long else (1, 2, 3))),
             gradient_accumulation_steps=draw(st.sampled_from((1, 1, 2, 3))),
-            attention=draw(st.sampled_from(("naive", "flash"))) if with_flash else "naive",
+            attention=attention,
             precision=draw(st.sampled_from(("fp32", "bf16", "bf16-mixed"))),
             optimizer=optimizer,
             optimizer_implementation=draw(st.sampled_from(("for-loop", "foreach", "fused"))),
@@ -126,7 +131,8 @@ def runs(draw: st.DrawFn, model: Transformer, device: Device, *, long: bool = Fa
 def cases(draw: st.DrawFn, *, most_layers: int = 6, most_threads: int = 3) -> Case:
     """A model, a run of it and the CPU with some threads. One in eight has a length at which flash's blocks are larger,
     and then few layers."""
+    attention = draw(st.sampled_from(get_args(Attention)))
     long = draw(st.integers(0, 7)) == 7
-    model = draw(models(most_layers=min(most_layers, 2) if long else most_layers))
+    model = draw(models(attention=attention, most_layers=min(most_layers, 2) if long else most_layers))
     device = load_device(f"cpu:{draw(st.integers(1, most_threads))}")
-    return Case(model, draw(runs(model, device, long=long)), device)
+    return Case(model, draw(runs(model, device, attention=attention, long=long)), device)

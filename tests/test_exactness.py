@@ -19,7 +19,7 @@ from .strategies import Case, cases
 torch = pytest.importorskip("torch")
 from memplan.measure.run import measure_training  # noqa: E402  (imports torch)
 
-EXAMPLES = 30
+EXAMPLES = 220
 
 
 def residuals(case: Case) -> dict[str, int]:
@@ -57,3 +57,55 @@ def residuals(case: Case) -> dict[str, int]:
 @given(case=cases())
 def test_the_estimate_is_the_run(case: Case) -> None:
     assert residuals(case) == {}
+
+
+GPT2_LIKE = {"num_layers": 2, "embedding_dropout": 0.0, "attention_dropout": 0.0, "residual_dropout": 0.0}
+LLAMA_LIKE = Transformer(
+    architecture="decoder",
+    vocab_size=3000,
+    hidden_size=256,
+    num_layers=3,
+    num_attention_heads=8,
+    num_key_value_heads=2,
+    intermediate_size=688,
+    positions="rotary",
+    norm="rmsnorm",
+    activation="swiglu",
+    attention_bias=False,
+    feedforward_bias=False,
+    tie_embeddings=False,
+)
+LARGER: dict[str, tuple[Transformer, TrainingRun]] = {
+    "gpt2, two layers": (
+        replace(load_model("gpt2"), **GPT2_LIKE),
+        TrainingRun(micro_batch_size=2, sequence_length=128, optimizer_implementation="foreach"),
+    ),
+    "gpt2, two layers, naive bf16-mixed": (
+        replace(load_model("gpt2"), num_layers=2),  # with its dropouts
+        TrainingRun(sequence_length=128, attention="naive", precision="bf16-mixed", optimizer_implementation="fused"),
+    ),
+    "long, flash": (
+        replace(LLAMA_LIKE, num_layers=5),
+        TrainingRun(micro_batch_size=2, sequence_length=800, recompute="full"),
+    ),
+    "long, flash with padding": (
+        replace(LLAMA_LIKE, num_key_value_heads=8),
+        TrainingRun(micro_batch_size=2, sequence_length=800, padding=True, precision="bf16-mixed"),
+    ),
+    "grouped-query attention in bf16": (
+        LLAMA_LIKE,
+        TrainingRun(micro_batch_size=4, sequence_length=100, precision="bf16", gradient_accumulation_steps=2),
+    ),
+    "t5-small, two layers": (
+        replace(load_model("t5-small"), num_layers=2, num_encoder_layers=2),
+        TrainingRun(micro_batch_size=2, source_length=96, target_length=40, attention="naive", padding=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGER)
+def test_larger_examples(name: str) -> None:
+    device = load_device("cpu")
+    model, run = LARGER[name]
+    model = validate_model(model)
+    assert residuals(Case(model, validate_run(model, run, device), device)) == {}

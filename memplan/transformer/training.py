@@ -7,6 +7,7 @@ from memplan.ops.autograd import backward
 from memplan.ops.elementwise import div, to
 from memplan.ops.loss import cross_entropy
 from memplan.ops.optim import SGD, Adam, Optimizer
+from memplan.ops.size import product
 from memplan.ops.tensor import Tensor
 from memplan.ops.trace import Trace
 from memplan.ops.views import reshape
@@ -36,11 +37,8 @@ def compute_loss(trace: Trace, model: Transformer, batch: Batch, run: TrainingRu
 
 def flatten(tensor: Tensor) -> Tensor:
     """[..., classes] -> [rows, classes] for logits, [...] -> [rows] for labels (which hold integers)."""
-    rows = 1
-    keep = 0 if tensor.dtype == "int64" else 1
-    for size in tensor.shape[: len(tensor.shape) - keep]:
-        rows *= size
-    return reshape(tensor, (rows, *tensor.shape[len(tensor.shape) - keep :]))
+    kept = () if tensor.dtype == "int64" else tensor.shape[-1:]
+    return reshape(tensor, (product(tensor.shape[: len(tensor.shape) - len(kept)]), *kept))
 
 
 def training_step(trace: Trace, model: Transformer, optimizer: Optimizer, batch: Batch, run: TrainingRun) -> Tensor:
