@@ -28,7 +28,7 @@ COMPONENTS = (
 class LedgerLine:
     """One allocation of the ledger (or `copies` equal ones, one per repeated layer), ready to be shown.
 
-    `size` is the bytes of one copy; `formula` spells it in the configuration's own terms; `reason` says why it is alive.
+    `size` is the bytes of one copy, `formula` spells it in the configuration's own terms, `reason` says why it is kept.
     """
 
     size: int
@@ -222,7 +222,8 @@ _REASONS = {
 def _interval(peak: int, device: Device) -> Interval:
     """On the CPU the estimate is the run. For a card no run has been recorded yet, so no bound is claimed."""
     if device.backend == "cpu":
-        return Interval((peak, peak), None, None, "equal to the byte to measured CPU runs; `memplan verify` repeats them")
+        basis = "equal to the byte to measured CPU runs; `memplan verify` repeats them"
+        return Interval((peak, peak), None, None, basis)
     return Interval(None, None, None, "no recorded run on this card yet: no bounds are claimed")
 
 
@@ -234,16 +235,17 @@ def _fit(phases: tuple[PhaseEstimate, ...], device: Device) -> Fit | None:
     peak = max(phase.peak_allocated_bytes for phase in phases)
     after = phases[-1].at_end
     certain = after["parameters"] + after["gradients"] + after["optimizer_state"]
-    headroom = device.capacity_bytes - peak
-    if certain > device.capacity_bytes:
+    capacity = device.capacity_bytes
+    if certain > capacity:
         reason = "parameters, gradients and optimizer state alone exceed the card"
-        return Fit(device.name, device.capacity_bytes, device.capacity_bytes - max(peak, certain), "does_not_fit", reason)
+        return Fit(device.name, capacity, capacity - max(peak, certain), "does_not_fit", reason)
+    headroom = capacity - peak
     side = "below" if headroom >= 0 else "above"
     reason = (
         f"the allocated tier is {side} the capacity by the CPU's rules; CUDA's own rules, the caching allocator's "
         "reserve and the driver's share are not modelled yet, so this is not proven to fit"
     )
-    return Fit(device.name, device.capacity_bytes, headroom, "tight", reason)
+    return Fit(device.name, capacity, headroom, "tight", reason)
 
 
 def _assumptions(run: TrainingRun, device: Device) -> tuple[str, ...]:
@@ -255,7 +257,9 @@ def _assumptions(run: TrainingRun, device: Device) -> tuple[str, ...]:
     ]
     if device.backend == "cuda":
         lines.append("CUDA's own rules are not written yet: a card's bytes differ from these")
-        lines.append("reserved_bytes and device_bytes are null: the caching allocator and the driver are not modelled yet")
+        lines.append(
+            "reserved_bytes and device_bytes are null: the caching allocator and the driver are not modelled yet"
+        )
     else:
         lines.append("reserved_bytes and device_bytes are null: the CPU has no caching allocator and no driver")
     if run.recompute == "full":

@@ -18,12 +18,20 @@ class Allocation:
     """One allocation: its bytes, what made it, and why it stays. `copies` equal ones exist where layers repeat."""
 
     __slots__ = (
-        "component", "copies", "died", "dtype", "forward_pass", "kept", "module", "operation", "phase", "saved_by", "shape",
-        "size",
+        "component", "copies", "died", "dtype", "forward_pass", "kept", "module", "operation", "phase", "saved_by",
+        "shape", "size",
     )  # fmt: skip
 
     def __init__(
-        self, size: int, operation: str, shape: tuple[int, ...], dtype: str, module: str, phase: str, copies: int
+        self,
+        size: int,
+        operation: str,
+        shape: tuple[int, ...],
+        dtype: str,
+        module: str,
+        phase: str,
+        copies: int,
+        forward_pass: int,
     ) -> None:
         self.size = size
         self.operation = operation
@@ -35,7 +43,7 @@ class Allocation:
         self.copies = copies
         self.component = ""  # set by whoever knows (parameters, ...), or by `classify`
         self.saved_by = ""  # the backward node that keeps it
-        self.forward_pass = 0  # the forward pass (or recomputed one) that made it, 0 for none
+        self.forward_pass = forward_pass  # the forward pass (or recomputed one) that made it, 0 for none
         self.kept = False  # died after that pass had ended
 
 
@@ -124,9 +132,10 @@ class Ledger:
                 peak = Moment(height, number, index, top_event)
                 _advance(peak.components, components, 1)
                 _advance(peak.components, net, index)
-                for event in range(start, top_event + 1):
-                    allocation, birth = events[event]
-                    _advance(peak.components, {allocation.component: allocation.size}, 1 if birth else -1)
+                owners = peak.components
+                for allocation, birth in events[start : top_event + 1]:
+                    component, size = allocation.component, allocation.size
+                    owners[component] = owners.get(component, 0) + (size if birth else -size)
             alive += copies * running
             _advance(components, net, copies)
             end = Moment(alive, number, copies - 1, stop - 1)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar
 
 from hypothesis import strategies as st
 
 from memplan.config.device import Device
 from memplan.config.devices import load_device
 from memplan.config.model import Transformer
-from memplan.config.run import Attention, TrainingRun
+from memplan.config.run import TrainingRun
 from memplan.config.validate import validate_model, validate_run
 
-LONG = (191, 192, 200, 513, 768, 800)
-"""Lengths round which the flash kernel's blocks change: 192 and 768 (queries), 512 (keys)."""
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+"""Read when torch is imported: idle OpenMP threads sleep. Spinning, they take twice as long where cores are shared."""
+
+Option = TypeVar("Option")
+
+LENGTHS = (1, 2, 3, 5, 7, 8, 16, 17, 31, 32, 33, 48)
+LONG_LENGTHS = (191, 192, 200, 513, 768, 800)
+"""Round the lengths at which the flash kernel's blocks change: 192 and 768 (queries), 512 (keys)."""
 
 
 class Case(NamedTuple):
@@ -29,110 +37,118 @@ class Case(NamedTuple):
 
 
 def _constructor(settings: Transformer | TrainingRun) -> str:
-    given = [field for field in fields(settings) if getattr(settings, field.name) != field.default]
-    return (
-        f"{type(settings).__name__}({', '.join(f'{field.name}={getattr(settings, field.name)!r}' for field in given)})"
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    given = (
+        f"{field.name}={values[field.name]!r}" for field in fields(settings) if values[field.name] != field.default
     )
+    return f"{type(settings).__name__}({', '.join(given)})"
 
 
-@st.composite
-def models(draw: st.DrawFn, *, attention: Attention = "naive", most_layers: int = 6) -> Transformer:
-    """A validated model of small sizes. `max_positions` has room for every length that `runs` draws. With `flash`, what
-    PyTorch's CPU kernel takes: no trained bias on the scores and no attention dropout."""
-    flash = attention == "flash"
-    boolean = st.booleans()
-    architecture = draw(st.sampled_from(("encoder", "decoder", "encoder-decoder")))
-    positions = draw(st.sampled_from(("learned", "sinusoidal", "rotary") + ("relative",) * (not flash)))
-    head = "language_modelling"
-    if architecture != "encoder-decoder":
-        head = draw(st.sampled_from(("language_modelling", "classification", "token_classification")))
-    heads = draw(st.sampled_from((1, 2, 3, 4, 6)))
-    head_dims = (2, 4, 6, 8, 16) if positions == "rotary" else (1, 2, 3, 4, 7, 8, 16)
-    hidden_sizes = (2, 6, 8, 16, 24, 34) if positions == "sinusoidal" else (1, 3, 8, 13, 16, 24, 35)
-    dropouts = st.sampled_from((0.0, 0.0, 0.1, 0.5))
-    changes: dict[str, Any] = {}
+class Choices:
+    """One byte for each decision, in order; a byte of 0 takes the first option, which should be the simplest.
+
+    Bytes from one draw, and not one draw for each decision: Hypothesis mutates what it drew in several parts, so that
+    five of six configurations would be copies with few changes. A shrunk failure still takes first options.
+    """
+
+    BYTES = 64
+
+    def __init__(self, content: bytes) -> None:
+        self.content = iter(content)
+
+    def one_of(self, *options: Option) -> Option:
+        """One of the options, each as likely as any other."""
+        return options[next(self.content) % len(options)]
+
+    def whether(self) -> bool:
+        """False or True."""
+        return self.one_of(False, True)
+
+
+def cases(*, most_layers: int = 6, most_threads: int = 3) -> st.SearchStrategy[Case]:
+    """A model, a run of it, and the CPU with some threads.
+
+    One in eight has a length at which flash attention's blocks are larger, and then one or two layers and one sequence.
+    """
+    content = st.binary(min_size=Choices.BYTES, max_size=Choices.BYTES)
+    return content.map(lambda chosen: make_case(Choices(chosen), most_layers, most_threads))
+
+
+def make_case(choose: Choices, most_layers: int, most_threads: int) -> Case:
+    """The configuration these choices stand for."""
+    long = choose.one_of(*[False] * 7, True)
+    flash = choose.whether()
+    device = load_device(f"cpu:{choose.one_of(*range(1, most_threads + 1))}")
+    model = validate_model(make_model(choose, flash, range(1, 1 + (min(most_layers, 2) if long else most_layers))))
+    return Case(model, validate_run(model, make_run(choose, model, flash, long), device), device)
+
+
+def make_model(choose: Choices, flash: bool, layers: Sequence[int]) -> Transformer:
+    """A model of small sizes, with room for every length that `make_run` chooses. With `flash`, one that PyTorch's CPU
+    kernel takes: without a trained bias on the scores and without attention dropout."""
+    heads = choose.one_of(1, 2, 3, 4, 6)
+    values: dict[str, Any] = {
+        "architecture": choose.one_of("encoder", "decoder", "encoder-decoder"),
+        "vocab_size": choose.one_of(1, 2, 7, 50, 300, 1001),
+        "num_layers": choose.one_of(*layers),
+        "num_attention_heads": heads,
+        "num_key_value_heads": choose.one_of(*(groups for groups in range(heads, 0, -1) if heads % groups == 0)),
+        "intermediate_size": choose.one_of(1, 5, 16, 32, 50),
+        "norm": choose.one_of("layernorm", "rmsnorm"),
+        "norm_placement": choose.one_of("pre", "post"),
+        "activation": choose.one_of("relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu"),
+        "attention_bias": choose.whether(),
+        "feedforward_bias": choose.whether(),
+        "scale_attention": choose.whether(),
+        "embedding_dropout": choose.one_of(0.0, 0.0, 0.1, 0.5),
+        "attention_dropout": 0.0 if flash else choose.one_of(0.0, 0.0, 0.1, 0.5),
+        "residual_dropout": choose.one_of(0.0, 0.0, 0.1, 0.5),
+        "scale_embeddings": choose.whether(),
+        "embedding_norm": choose.whether(),
+        "tie_embeddings": choose.whether(),
+    }
+    positions = choose.one_of("sinusoidal", "learned", "rotary", *(() if flash else ("relative",)))
+    values["positions"] = positions
+    values["head_dim"] = choose.one_of(*((2, 4, 6, 8, 16) if positions == "rotary" else (1, 2, 3, 4, 7, 8, 16)))
+    odd_sizes = (1, 3, 8, 13, 16, 24, 35)
+    values["hidden_size"] = choose.one_of(*((2, 6, 8, 16, 24, 34) if positions == "sinusoidal" else odd_sizes))
     if positions == "learned":
-        changes["max_positions"] = draw(st.sampled_from((LONG[-1] + 1, 1024)))
+        values["max_positions"] = choose.one_of(LONG_LENGTHS[-1] + 1, 1024)
     elif positions == "relative":
-        changes["relative_buckets"] = draw(st.sampled_from((4, 7, 8, 32)))
-        changes["relative_max_distance"] = draw(st.sampled_from((17, 128)))
-    if architecture == "encoder":
-        changes["token_type_vocab_size"] = draw(st.sampled_from((0, 0, 1, 2)))
-    elif architecture == "encoder-decoder":
-        changes["num_encoder_layers"] = draw(st.integers(1, most_layers))
+        values["relative_buckets"] = choose.one_of(4, 7, 8, 32)
+        values["relative_max_distance"] = choose.one_of(17, 128)
+    if values["architecture"] == "encoder":
+        values["token_type_vocab_size"] = choose.one_of(0, 0, 1, 2)
+    elif values["architecture"] == "encoder-decoder":
+        values["num_encoder_layers"] = choose.one_of(*layers)
+    head = "language_modelling"
+    if values["architecture"] != "encoder-decoder":
+        head = choose.one_of("language_modelling", "classification", "token_classification")
+    values["head"] = head
     if head == "language_modelling":
-        changes["head_bias"], changes["head_transform"] = draw(boolean), draw(boolean)
+        values["head_bias"], values["head_transform"] = choose.whether(), choose.whether()
     else:
-        changes["num_labels"] = draw(st.sampled_from((1, 2, 5)))
+        values["num_labels"] = choose.one_of(1, 2, 5)
     if head == "classification":
-        poolings = ("first", "last", "mean", "class_token") if architecture == "encoder" else ("first", "last", "mean")
-        changes["pooling"], changes["pooler"] = draw(st.sampled_from(poolings)), draw(boolean)
-    return validate_model(
-        Transformer(
-            architecture=architecture,  # type: ignore[arg-type]
-            vocab_size=draw(st.sampled_from((1, 2, 7, 50, 300, 1001))),
-            hidden_size=draw(st.sampled_from(hidden_sizes)),
-            num_layers=draw(st.integers(1, most_layers)),
-            num_attention_heads=heads,
-            num_key_value_heads=draw(
-                st.sampled_from([groups for groups in range(1, heads + 1) if heads % groups == 0])
-            ),
-            head_dim=draw(st.sampled_from(head_dims)),
-            intermediate_size=draw(st.sampled_from((1, 5, 16, 32, 50))),
-            positions=positions,
-            norm=draw(st.sampled_from(("layernorm", "rmsnorm"))),
-            norm_placement=draw(st.sampled_from(("pre", "post"))),
-            activation=draw(st.sampled_from(("relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu"))),
-            attention_bias=draw(boolean),
-            feedforward_bias=draw(boolean),
-            scale_attention=draw(boolean),
-            embedding_dropout=draw(dropouts),
-            attention_dropout=0.0 if flash else draw(dropouts),
-            residual_dropout=draw(dropouts),
-            scale_embeddings=draw(boolean),
-            embedding_norm=draw(boolean),
-            tie_embeddings=draw(boolean),
-            head=head,
-            **changes,
-        )
-    )
+        class_token = ("class_token",) if values["architecture"] == "encoder" else ()
+        values["pooling"] = choose.one_of("mean", "first", "last", *class_token)
+        values["pooler"] = choose.whether()
+    return Transformer(**values)
 
 
-@st.composite
-def runs(
-    draw: st.DrawFn, model: Transformer, device: Device, *, attention: Attention = "naive", long: bool = False
-) -> TrainingRun:
-    """A validated run of `model`."""
-    lengths = st.sampled_from((1, 2, 3, 5, 7, 8, 16, 17, 31, 32, 33, 48))
-    optimizer = draw(st.sampled_from(("adamw", "adam", "sgd")))
-    changes: dict[str, Any] = {}
+def make_run(choose: Choices, model: Transformer, flash: bool, long: bool) -> TrainingRun:
+    """A run of the model."""
+    optimizer = choose.one_of("sgd", "adam", "adamw")
     names = ("source_length", "target_length") if model.architecture == "encoder-decoder" else ("sequence_length",)
-    for name in names:
-        changes[name] = draw(st.sampled_from(LONG) if long and draw(st.booleans()) else lengths)
-    return validate_run(
-        model,
-        TrainingRun(
-            micro_batch_size=draw(st.sampled_from((1,) if long else (1, 2, 3))),
-            gradient_accumulation_steps=draw(st.sampled_from((1, 1, 2, 3))),
-            attention=attention,
-            precision=draw(st.sampled_from(("fp32", "bf16", "bf16-mixed"))),
-            optimizer=optimizer,
-            optimizer_implementation=draw(st.sampled_from(("for-loop", "foreach", "fused"))),
-            momentum=draw(st.sampled_from((0.0, 0.9))) if optimizer == "sgd" else 0.0,
-            recompute=draw(st.sampled_from(("none", "full"))),
-            padding=draw(st.booleans()),
-            **changes,
-        ),
-        device,
+    return TrainingRun(
+        micro_batch_size=1 if long else choose.one_of(1, 2, 3),
+        gradient_accumulation_steps=choose.one_of(1, 1, 2, 3),
+        attention="flash" if flash else "naive",
+        precision=choose.one_of("fp32", "bf16", "bf16-mixed"),
+        optimizer=optimizer,  # type: ignore[arg-type]
+        optimizer_implementation=choose.one_of("for-loop", "foreach", "fused"),
+        momentum=choose.one_of(0.0, 0.9) if optimizer == "sgd" else 0.0,
+        recompute=choose.one_of("none", "full"),
+        padding=choose.whether(),
+        **{name: choose.one_of(*(LONG_LENGTHS if long else LENGTHS)) for name in names},
     )
-
-
-@st.composite
-def cases(draw: st.DrawFn, *, most_layers: int = 6, most_threads: int = 3) -> Case:
-    """A model, a run of it and the CPU with some threads. One in eight has a length at which flash's blocks are larger,
-    and then few layers."""
-    attention = draw(st.sampled_from(get_args(Attention)))
-    long = draw(st.integers(0, 7)) == 7
-    model = draw(models(attention=attention, most_layers=min(most_layers, 2) if long else most_layers))
-    device = load_device(f"cpu:{draw(st.integers(1, most_threads))}")
-    return Case(model, draw(runs(model, device, attention=attention, long=long)), device)

@@ -80,9 +80,9 @@ LARGER: dict[str, tuple[Transformer, TrainingRun]] = {
         replace(load_model("gpt2"), **GPT2_LIKE),
         TrainingRun(micro_batch_size=2, sequence_length=128, optimizer_implementation="foreach"),
     ),
-    "gpt2, two layers, naive bf16-mixed": (
+    "gpt2, two layers, naive, bf16-mixed": (
         replace(load_model("gpt2"), num_layers=2),  # with its dropouts
-        TrainingRun(sequence_length=128, attention="naive", precision="bf16-mixed", optimizer_implementation="fused"),
+        TrainingRun(sequence_length=8, attention="naive", precision="bf16-mixed", optimizer_implementation="fused"),
     ),
     "long, flash": (
         replace(LLAMA_LIKE, num_layers=5),
@@ -90,11 +90,11 @@ LARGER: dict[str, tuple[Transformer, TrainingRun]] = {
     ),
     "long, flash with padding": (
         replace(LLAMA_LIKE, num_key_value_heads=8),
-        TrainingRun(micro_batch_size=2, sequence_length=800, padding=True, precision="bf16-mixed"),
+        TrainingRun(micro_batch_size=2, sequence_length=800, padding=True),
     ),
     "grouped-query attention in bf16": (
         LLAMA_LIKE,
-        TrainingRun(micro_batch_size=4, sequence_length=100, precision="bf16", gradient_accumulation_steps=2),
+        TrainingRun(micro_batch_size=2, sequence_length=30, precision="bf16", gradient_accumulation_steps=2),
     ),
     "t5-small, two layers": (
         replace(load_model("t5-small"), num_layers=2, num_encoder_layers=2),

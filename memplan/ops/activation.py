@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from memplan.ops.autograd import Gradients, Node, Saved, attach, make_node
-from memplan.ops.elementwise import result_layout
-from memplan.ops.tensor import Tensor, empty
+from memplan.ops.tensor import Tensor, empty, result_layout
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -50,4 +49,5 @@ def _saves_result(x: Tensor, operation: str, name: str) -> Tensor:
 
 
 def one_gradient(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    """A fresh gradient laid out as the incoming one; `node.context` names the operation that makes it."""
     return (empty(gradient.trace, gradient.shape, gradient.dtype, node.context, gradient.strides),)

@@ -38,9 +38,7 @@ def flash_attention(query: Tensor, key: Tensor, value: Tensor, visible: Tensor |
         node.save(value)
     batch, heads, queries, head_dim = query.shape
     keys = key.shape[2]
-    layout = contiguous_strides((batch, queries, heads, head_dim))
-    strides = (layout[0], layout[2], layout[1], layout[3])
-    output = empty(trace, query.shape, query.dtype, "aten::_scaled_dot_product_flash_attention_for_cpu", strides)
+    output = _like(query, "aten::_scaled_dot_product_flash_attention_for_cpu")
     log_sum_exp = empty(trace, (batch, queries, heads), "fp32", "aten::_scaled_dot_product_flash_attention_for_cpu")
     rows, columns, threads = query_block(queries), min(KEY_BLOCK, keys), trace.backend.threads
     per_thread = rows * columns + 2 * rows + rows * head_dim
@@ -53,6 +51,13 @@ def flash_attention(query: Tensor, key: Tensor, value: Tensor, visible: Tensor |
         node.save(log_sum_exp)
         node.save(output)
     return attach(output, node)
+
+
+def _like(tensor: Tensor, operation: str) -> Tensor:
+    """A fresh [batch, heads, length, head_dim], laid out in memory as [batch, length, heads, head_dim]."""
+    batch, heads, length, head_dim = tensor.shape
+    strides = contiguous_strides((batch, length, heads, head_dim))
+    return empty(tensor.trace, tensor.shape, tensor.dtype, operation, (strides[0], strides[2], strides[1], strides[3]))
 
 
 def _float_mask(visible: Tensor, dtype: str) -> Tensor:
@@ -69,14 +74,7 @@ def _flash_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
     """Gradients of query, key and value, and per thread two blocks of scores and a row of sums."""
     key, query, value = saved[-5], saved[-4], saved[-3]
     trace, operation = query.trace, "aten::_scaled_dot_product_flash_attention_for_cpu_backward"
-
-    def like(tensor: Tensor) -> Tensor:
-        batch, heads, length, head_dim = tensor.shape
-        layout = contiguous_strides((batch, length, heads, head_dim))
-        strides = (layout[0], layout[2], layout[1], layout[3])
-        return empty(trace, tensor.shape, tensor.dtype, operation, strides)
-
-    gradients = (like(query), like(key), like(value))
+    gradients = (_like(query, operation), _like(key, operation), _like(value, operation))
     rows, columns, threads = query_block(query.shape[2]), min(KEY_BLOCK, key.shape[2]), trace.backend.threads
     scores = empty(trace, (threads, 2, rows, columns), "fp32", "flash attention's buffer per thread")
     reduced = None

@@ -18,7 +18,7 @@ from typing import Any
 
 from memplan.ops import layout
 from memplan.ops.layout import Shape
-from memplan.ops.tensor import Number, Parameter, Tensor, empty
+from memplan.ops.tensor import Number, Parameter, Tensor, empty, result_layout
 from memplan.ops.trace import Trace
 
 Gradients = Sequence[Tensor | None]
@@ -196,7 +196,7 @@ def validate(node: Node, gradients: list[Tensor | None]) -> None:
 
 
 def sum_to(gradient: Tensor, shape: Shape) -> Tensor:
-    """The gradient of a broadcast operand: summed over the dimensions that were expanded (aten/src/ATen/ExpandUtils.h)."""
+    """The gradient of a broadcast operand: summed over the expanded dimensions (aten/src/ATen/ExpandUtils.h)."""
     return empty(gradient.trace, shape, gradient.dtype, "aten::sum")
 
 
@@ -275,8 +275,6 @@ def accumulate(buffer: list[Tensor | None], index: int, gradient: Tensor) -> Non
         and (old.strides is None or layout.is_dense(old.shape, old.strides))
     ):
         return  # old.add_(gradient)
-    from memplan.ops.elementwise import result_layout
-
     buffer[index] = empty(old.trace, old.shape, old.dtype, "aten::add", result_layout(old.shape, (old, gradient)))
 
 
@@ -285,6 +283,7 @@ def _calibrate() -> tuple[int, int, int]:
 
     class Probe:
         __slots__ = ("storage",)
+        storage: object
 
     def in_buffer(buffer: list[Any], index: int) -> tuple[int, int]:
         old = buffer[index]

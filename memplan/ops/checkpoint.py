@@ -1,4 +1,6 @@
-"""Activation checkpointing without reentrant autograd (torch/utils/checkpoint.py, _checkpoint_without_reentrant_generator).
+"""Activation checkpointing without reentrant autograd.
+
+Mirrors torch/utils/checkpoint.py (_checkpoint_without_reentrant_generator).
 
 In the forward pass every saved tensor is replaced by an empty holder. The first holder that is asked for runs the
 function again; what it saves this time is handed out, once each. The second run stops as soon as it has saved as many

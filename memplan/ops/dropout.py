@@ -7,9 +7,9 @@ from memplan.ops.tensor import Tensor, empty
 
 
 def dropout(x: Tensor, probability: float) -> Tensor:
-    """Dropout in training. The CPU draws a noise tensor in the input's dtype and multiplies by it, so the noise is saved.
+    """Dropout in training, shaped as x; with probability 0 the input itself comes back.
 
-    With probability 0 the input itself comes back.
+    The CPU draws a noise tensor in the input's dtype and multiplies by it, so the noise is saved.
     """
     if probability == 0.0:
         return x

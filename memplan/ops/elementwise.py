@@ -1,8 +1,8 @@
 """Pointwise operations, reductions and casts.
 
-On the CPU, TensorIterator casts operands of another dtype into temporaries before it runs (aten/src/ATen/TensorIterator.cpp,
-compute_types), and a Python number becomes an 8-byte tensor first (torch/csrc/utils/python_arg_parser.h). Both are small,
-and both are alive next to the output, so they are recorded.
+On the CPU, TensorIterator casts operands of another dtype into temporaries before it runs
+(aten/src/ATen/TensorIterator.cpp, compute_types), and a Python number becomes an 8-byte tensor first
+(torch/csrc/utils/python_arg_parser.h). Both are alive next to the output, so they are recorded.
 
 Gradient formulas and what they save: tools/autograd/derivatives.yaml. Where a node has several gradients, the generated
 code computes them in the alphabetical order of their arguments' names (`other` before `self`).
@@ -14,17 +14,10 @@ from collections.abc import Sequence
 
 from memplan.ops import layout
 from memplan.ops.autograd import Gradients, Node, Saved, attach, make_node
-from memplan.ops.layout import Shape, Strides
-from memplan.ops.tensor import Number, Storage, Tensor, empty
+from memplan.ops.layout import Shape
+from memplan.ops.tensor import Number, Storage, Tensor, empty, result_layout
 
 Operand = Tensor | float
-
-
-def result_layout(shape: Shape, operands: Sequence[Tensor]) -> Strides | None:
-    """Strides of a fresh elementwise result."""
-    if all(operand.strides is None for operand in operands):
-        return None
-    return layout.elementwise_strides(shape, [(operand.shape, operand.full_strides()) for operand in operands])
 
 
 def number(like: Tensor, value: float) -> Number:
@@ -34,7 +27,8 @@ def number(like: Tensor, value: float) -> Number:
 
 
 def common_dtype(operands: Sequence[Tensor]) -> str:
-    """Type promotion among the tensors at hand: a wrapped number (rank 0) never promotes a float, the wider float wins."""
+    """Type promotion: the widest dtype among the operands that have dimensions; one of rank 0 (a wrapped number) counts
+    only where none has."""
     best = ""
     for operand in operands:
         if operand.shape and (not best or _RANK[operand.dtype] > _RANK[best]):
@@ -46,26 +40,25 @@ _RANK = {"bool": 0, "uint8": 1, "int32": 2, "int64": 3, "bf16": 4, "fp16": 4, "f
 
 
 def pointwise(operation: str, operands: Sequence[Tensor], dtype: str | None = None) -> Tensor:
-    """The forward part of any pointwise operation: casts, output. `dtype` is the output's where it is not the common one."""
+    """The forward part of any pointwise operation: casts, output. `dtype` is the output's, where not the common one."""
     common = common_dtype(operands)
     casts = [empty(operand.trace, operand.shape, common, "aten::to") for operand in operands if operand.dtype != common]
-    if len(operands) == 1:
-        shape = operands[0].shape
-    else:
-        shape = operands[0].shape
-        for operand in operands[1:]:
-            if operand.shape != shape:
-                shape = layout.broadcast_shape(shape, operand.shape)
+    shape = operands[0].shape
+    for operand in operands:
+        if operand.shape != shape:
+            shape = layout.broadcast_shape(shape, operand.shape)
     output = empty(operands[0].trace, shape, dtype or common, operation, result_layout(shape, operands))
     del casts
     return output
 
 
-def in_place(target: Tensor, operand: Operand) -> None:
-    """An in-place pointwise operation: only a number's wrapper and cast are allocated."""
-    wrapped = operand if isinstance(operand, Tensor) else number(target, operand)
-    if wrapped.dtype != target.dtype:
-        empty(target.trace, wrapped.shape, target.dtype, "aten::to")
+def in_place(target: Tensor, value: float) -> None:
+    """An in-place pointwise operation with a number: only the number's wrapper and its cast are allocated."""
+    trace, dtype = target.trace, "fp64" if isinstance(value, float) else "int64"
+    wrapper = trace.allocate((), dtype, "aten::scalar_tensor")
+    if dtype != target.dtype:
+        trace.free(trace.allocate((), target.dtype, "aten::to"))
+    trace.free(wrapper)
 
 
 def add(left: Tensor, right: Operand) -> Tensor:

@@ -8,7 +8,7 @@ from memplan.ops.views import contiguous
 
 
 def embedding(indices: Tensor, weight: Tensor) -> Tensor:
-    """weight [rows, hidden] at indices [...] -> [..., hidden]. Saves the indices; the gradient is as large as the table."""
+    """weight [rows, hidden] at indices [...] -> [..., hidden]. Saves the indices; the gradient is a whole table."""
     node = make_node("EmbeddingBackward0", _embedding_backward, weight)
     if node is not None:
         node.context = weight.shape

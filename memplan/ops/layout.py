@@ -1,14 +1,22 @@
 """Strides: which views need no copy, and how the output of an elementwise operation is laid out.
 
 Strides are counted in elements. `None` stands for "contiguous" wherever strides are passed.
+
+The layers of a stack, and forward and backward pass, ask for the same few layouts again and again, so answers are kept.
+What is kept must not carry shapes: equal sizes may have different names (`Size`).
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 Shape = tuple[int, ...]
 Strides = tuple[int, ...]
 
+_keep = lru_cache(maxsize=1024)
 
+
+@_keep
 def contiguous_strides(shape: Shape) -> Strides:
     """Row-major strides of `shape`; a dimension of size 0 counts as 1 (c10/core/TensorImpl.h)."""
     strides = [0] * len(shape)
@@ -19,6 +27,7 @@ def contiguous_strides(shape: Shape) -> Strides:
     return tuple(strides)
 
 
+@_keep
 def is_contiguous(shape: Shape, strides: Strides) -> bool:
     """Whether elements lie in row-major order without gaps; dimensions of size 1 may have any stride."""
     step = 1
@@ -40,6 +49,7 @@ def is_dense(shape: Shape, strides: Strides) -> bool:
     return True
 
 
+@_keep
 def view_strides(shape: Shape, strides: Strides, target: Shape) -> Strides | None:
     """Strides that show memory of (`shape`, `strides`) as `target`, or None where that needs a copy.
 
@@ -71,13 +81,16 @@ def broadcast_shape(left: Shape, right: Shape) -> Shape:
     """The shape two operands broadcast to."""
     if len(left) < len(right):
         left, right = right, left
+    if not right:
+        return left
     offset = len(left) - len(right)
     return left[:offset] + tuple(
         first if second == 1 else second for first, second in zip(left[offset:], right, strict=True)
     )
 
 
-def elementwise_strides(shape: Shape, operands: list[tuple[Shape, Strides]]) -> Strides | None:
+@_keep
+def elementwise_strides(shape: Shape, operands: tuple[tuple[Shape, Strides], ...]) -> Strides | None:
     """Strides of a fresh output of an elementwise operation over `operands`, None where it is contiguous.
 
     Rule: aten/src/ATen/TensorIterator.cpp, reorder_dimensions: dimensions are sorted by the strides of the first

@@ -10,8 +10,11 @@ from memplan.ops.views import reshape
 
 
 def matmul(left: Tensor, right: Tensor) -> Tensor:
-    """left [..., n, k] @ right [..., k, m] with equal leading dimensions: reshaped to three dimensions (a copy where the
-    strides ask for one), multiplied, reshaped back. Saves both operands."""
+    """left [..., n, k] @ right [..., k, m] -> [..., n, m], with equal leading dimensions.
+
+    Both are reshaped to three dimensions (a copy where the strides ask for one) and multiplied; the product is reshaped
+    back. Saves both operands in three dimensions.
+    """
     dtype = left.trace.autocast_dtype
     if dtype is not None:
         right = to(right, dtype)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from memplan.ops.layout import Shape
 from memplan.ops.tensor import Parameter, Storage
 from memplan.ops.trace import Repeat, Trace
 

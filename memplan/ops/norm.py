@@ -10,8 +10,8 @@ from memplan.ops.tensor import Tensor, empty
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x [..., hidden] normalised over its last dimension.
 
-    Saves x, and mean and reciprocal deviation per row. On the CPU these two have the input's dtype, or fp32 where the
-    weight is fp32 and the input is not (aten/src/ATen/native/layer_norm.cpp, layer_norm_cpu).
+    Saves x, weight and bias, and mean and reciprocal deviation per row. On the CPU these two have the weight's dtype:
+    the input's, or fp32 under an input of half precision (aten/src/ATen/native/layer_norm.cpp, layer_norm_cpu).
     """
     node = make_node("NativeLayerNormBackward0", _layer_norm_backward, x, weight, bias)
     if node is not None:
@@ -20,9 +20,8 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         node.save(weight)
     output = empty(x.trace, x.shape, x.dtype, "aten::native_layer_norm")
     rows = (*x.shape[:-1], 1)
-    statistics = weight.dtype if weight.dtype != x.dtype else x.dtype
-    average = empty(x.trace, rows, statistics, "aten::native_layer_norm")
-    deviation = empty(x.trace, rows, statistics, "aten::native_layer_norm")
+    average = empty(x.trace, rows, weight.dtype, "aten::native_layer_norm")
+    deviation = empty(x.trace, rows, weight.dtype, "aten::native_layer_norm")
     if node is not None:
         node.save(average)
         node.save(deviation)

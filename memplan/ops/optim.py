@@ -14,7 +14,7 @@ from memplan.ops.trace import Trace
 
 
 class Optimizer:
-    """State per parameter, and one step over parameters that have gradients."""
+    """State per parameter, and one step over all of them. `implementation` is for-loop, foreach or fused."""
 
     def __init__(self, trace: Trace, parameters: list[Parameter], implementation: str) -> None:
         self.trace = trace
@@ -73,7 +73,12 @@ class Adam(Optimizer):
         ]
 
     def step(self) -> None:
-        getattr(self, "_" + self.implementation.replace("-", "_"))()
+        if self.implementation == "for-loop":
+            self._for_loop()
+        elif self.implementation == "foreach":
+            self._foreach()
+        else:
+            self._fused()
         self._leave()
 
     def _for_loop(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from memplan.ops import layout
@@ -23,8 +24,7 @@ class Storage:
         self.allocation = allocation
 
     def __del__(self) -> None:
-        if self.allocation is not None:
-            self.trace.free(self.allocation)
+        self.trace.free(self.allocation)
 
 
 class Tensor:
@@ -78,3 +78,11 @@ class Parameter(Tensor):
 def empty(trace: Trace, shape: Shape, dtype: str, operation: str, strides: Strides | None = None) -> Tensor:
     """A fresh tensor; `operation` is the PyTorch operation that allocates it."""
     return Tensor(Storage(trace, trace.allocate(shape, dtype, operation)), shape, dtype, strides)
+
+
+def result_layout(shape: Shape, operands: Sequence[Tensor]) -> Strides | None:
+    """Strides of a fresh elementwise result."""
+    for operand in operands:
+        if operand.strides is not None:
+            return layout.elementwise_strides(shape, tuple([(each.shape, each.full_strides()) for each in operands]))
+    return None

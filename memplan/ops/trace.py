@@ -29,8 +29,8 @@ class Trace:
     """Records births and deaths into a ledger, and carries what PyTorch keeps in thread-local state."""
 
     __slots__ = (
-        "accumulators", "autocast_cache", "autocast_dtype", "backend", "forward_pass", "forward_passes", "grad_enabled", "hooks", "ledger",
-        "module", "next_sequence", "phase", "recording", "repeat", "__weakref__",
+        "accumulators", "autocast_cache", "autocast_dtype", "backend", "forward_pass", "forward_passes", "grad_enabled",
+        "hooks", "ledger", "module", "next_sequence", "phase", "recording", "repeat",
     )  # fmt: skip
 
     def __init__(self, backend: Backend) -> None:
@@ -77,17 +77,15 @@ class Trace:
         if not size:
             return None
         repeat = self.repeat
-        allocation = Allocation(
-            size, operation, shape, dtype, self.module, self.phase, 1 if repeat is None else repeat.copies
-        )
-        allocation.forward_pass = self.forward_pass
+        copies = 1 if repeat is None else repeat.copies
+        allocation = Allocation(size, operation, shape, dtype, self.module, self.phase, copies, self.forward_pass)
         if self.recording:
             self.ledger.events.append((allocation, True))
         return allocation
 
-    def free(self, allocation: Allocation) -> None:
-        """Record a death."""
-        if self.recording:
+    def free(self, allocation: Allocation | None) -> None:
+        """Record a death; None is what an empty tensor got."""
+        if allocation is not None and self.recording:
             allocation.died = self.phase
             if allocation.forward_pass and allocation.forward_pass != self.forward_pass:
                 allocation.kept = True

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from memplan.ops import layout
 from memplan.ops.autograd import Gradients, Node, Saved, attach, make_node, sum_to
-from memplan.ops.elementwise import result_layout
 from memplan.ops.layout import Shape, Strides
 from memplan.ops.tensor import Tensor, empty
 
@@ -139,16 +138,6 @@ def select(tensor: Tensor, axis: int) -> Tensor:
     return view_of(tensor, tensor.shape[:axis] + tensor.shape[axis + 1 :], strides[:axis] + strides[axis + 1 :], node)
 
 
-def slice_from(tensor: Tensor, axis: int, start: int) -> Tensor:
-    """tensor[:, start:]. The gradient is a zero tensor of the input's size with the slice filled."""
-    axis %= len(tensor.shape)
-    node = make_node("SliceBackward0", _zeros_backward, tensor)
-    if node is not None:
-        node.context = tensor.shape
-    shape = (*tensor.shape[:axis], tensor.shape[axis] - start, *tensor.shape[axis + 1 :])
-    return view_of(tensor, shape, tensor.full_strides(), node)
-
-
 def _zeros_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
     return (empty(gradient.trace, node.context, gradient.dtype, "aten::zeros"),)
 
@@ -179,7 +168,7 @@ def cat(tensors: Sequence[Tensor], axis: int) -> Tensor:
     if node is not None:
         node.context = (axis, lengths)
     shape = (*first.shape[:axis], sum(lengths), *first.shape[axis + 1 :])
-    return attach(empty(first.trace, shape, first.dtype, "aten::cat", result_layout(shape, [])), node)
+    return attach(empty(first.trace, shape, first.dtype, "aten::cat"), node)
 
 
 def _cat_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:

@@ -54,7 +54,8 @@ class Attention(nn.Module):
         else:
             mixed = self.flash(query, key, value, mask)
         mixed = mixed.transpose(1, 2).reshape(batch, length, self.heads * self.head_dim)
-        return self.output(mixed)
+        output: Tensor = self.output(mixed)  # [B, S, E]
+        return output
 
     def naive(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None, bias: Tensor | None) -> Tensor:
         """Scores written out in full, [B, H, S, T]. `hidden` is True where a query must not look."""

@@ -37,12 +37,14 @@ class Block(nn.Module):
         if self.pre_norm:
             normed = self.attention_norm(x)
             x = x + self.dropout(self.attention(normed, normed, mask, rotary, bias))
-            if self.cross_attention is not None:
+            if self.cross_attention is not None and self.cross_norm is not None:
                 normed = self.cross_norm(x)
                 x = x + self.dropout(self.cross_attention(normed, memory, memory_mask))
             normed = self.feedforward_norm(x)
-            return x + self.dropout(self.feedforward(normed))
-        x = self.attention_norm(x + self.dropout(self.attention(x, x, mask, rotary, bias)))
-        if self.cross_attention is not None:
-            x = self.cross_norm(x + self.dropout(self.cross_attention(x, memory, memory_mask)))
-        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+            x = x + self.dropout(self.feedforward(normed))
+        else:
+            x = self.attention_norm(x + self.dropout(self.attention(x, x, mask, rotary, bias)))
+            if self.cross_attention is not None and self.cross_norm is not None:
+                x = self.cross_norm(x + self.dropout(self.cross_attention(x, memory, memory_mask)))
+            x = self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+        return x

@@ -41,4 +41,5 @@ class InputEmbedding(nn.Module):
             x = self.positions(x)
         if self.norm is not None:
             x = self.norm(x)
-        return self.dropout(x)
+        embedded: Tensor = self.dropout(x)  # [B, S, E]
+        return embedded

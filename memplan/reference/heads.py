@@ -21,9 +21,10 @@ class LanguageModellingHead(nn.Module):
         self.projection = nn.Linear(config.hidden_size, config.vocab_size, bias=config.head_bias)
 
     def forward(self, x: Tensor, real: Tensor | None) -> Tensor:
-        if self.transform is not None:
+        if self.transform is not None and self.norm is not None:
             x = self.norm(self.activation(self.transform(x)))
-        return self.projection(x)  # [B, S, V]
+        logits: Tensor = self.projection(x)  # [B, S, V]
+        return logits
 
 
 class TokenClassificationHead(nn.Module):
@@ -35,7 +36,8 @@ class TokenClassificationHead(nn.Module):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, x: Tensor, real: Tensor | None) -> Tensor:
-        return self.classifier(self.dropout(x))  # [B, S, labels]
+        logits: Tensor = self.classifier(self.dropout(x))  # [B, S, labels]
+        return logits
 
 
 class ClassificationHead(nn.Module):
@@ -52,14 +54,15 @@ class ClassificationHead(nn.Module):
         pooled = self.pool(x, real)  # [B, E]
         if self.pooler is not None:
             pooled = torch.tanh(self.pooler(pooled))
-        return self.classifier(self.dropout(pooled))  # [B, labels]
+        logits: Tensor = self.classifier(self.dropout(pooled))  # [B, labels]
+        return logits
 
     def pool(self, x: Tensor, real: Tensor | None) -> Tensor:
         """The first position (a class token stands there), the last one, or the mean of the real ones."""
         if self.pooling in ("class_token", "first"):
-            return x[:, 0]
+            return x.select(1, 0)  # x[:, 0] without the slice that older PyTorch makes of the colon
         if self.pooling == "last":
-            return x[:, -1]
+            return x.select(1, -1)
         if real is None:
             return x.mean(dim=1)
         weights = real.to(x.dtype).unsqueeze(-1)  # [B, S, 1]

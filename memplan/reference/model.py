@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from memplan.config.model import Transformer as Configuration
 from memplan.config.run import Attention as Kernel
 from memplan.config.run import Recompute
-from memplan.reference.heads import make_head
+from memplan.reference.heads import LanguageModellingHead, make_head
 from memplan.reference.masks import attention_mask
 from memplan.reference.stack import Stack
 
@@ -44,19 +44,22 @@ class Transformer(nn.Module):
             cross = config.architecture == "encoder-decoder"
             self.decoder = Stack(config, config.num_layers, kernel, recompute, causal=True, cross=cross)
         self.head = make_head(config)
-        if config.tie_embeddings and config.head == "language_modelling":
+        if config.tie_embeddings and isinstance(self.head, LanguageModellingHead):
             self.head.projection.weight = self.token_embedding.weight
 
     def forward(self, batch: Batch) -> Tensor:
         if self.decoder is None:
+            assert self.encoder is not None
             real = self.with_class_token(batch.real)
-            return self.head(self.encoder(self.token_embedding(batch.tokens), real, batch.token_types), real)
-        if self.encoder is None:
-            return self.head(self.decoder(self.token_embedding(batch.tokens), batch.real), batch.real)
-        memory = self.encoder(self.token_embedding(batch.source), batch.source_real)
-        memory_mask = attention_mask(memory, batch.source_real, causal=False, kernel=self.kernel)
-        x = self.decoder(self.token_embedding(batch.tokens), batch.real, None, memory, memory_mask)
-        return self.head(x, batch.real)
+            logits: Tensor = self.head(self.encoder(self.token_embedding(batch.tokens), real, batch.token_types), real)
+        elif self.encoder is None:
+            logits = self.head(self.decoder(self.token_embedding(batch.tokens), batch.real), batch.real)
+        else:
+            memory = self.encoder(self.token_embedding(batch.source), batch.source_real)
+            memory_mask = attention_mask(memory, batch.source_real, causal=False, kernel=self.kernel)
+            x = self.decoder(self.token_embedding(batch.tokens), batch.real, None, memory, memory_mask)
+            logits = self.head(x, batch.real)
+        return logits
 
     def with_class_token(self, real: Tensor | None) -> Tensor | None:
         """The class token in front is always real."""

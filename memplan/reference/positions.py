@@ -36,7 +36,8 @@ class LearnedPositions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         positions = torch.arange(x.shape[1], device=x.device)
-        return x + self.table(positions)  # [B, S, E] + [S, E]
+        placed: Tensor = x + self.table(positions)  # [B, S, E] + [S, E]
+        return placed
 
 
 class SinusoidalPositions(nn.Module):

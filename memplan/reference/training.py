@@ -16,15 +16,12 @@ Mark = Callable[[str], None]
 
 def make_optimizer(model: nn.Module, run: TrainingRun) -> torch.optim.Optimizer:
     """The optimizer and implementation the run asks for."""
-    implementation = {
-        "foreach": run.optimizer_implementation == "foreach",
-        "fused": run.optimizer_implementation == "fused",
-    }
+    foreach, fused = run.optimizer_implementation == "foreach", run.optimizer_implementation == "fused"
     parameters = model.parameters()
     if run.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=1e-4, momentum=run.momentum, **implementation)
+        return torch.optim.SGD(parameters, lr=1e-4, momentum=run.momentum, foreach=foreach, fused=fused)
     kind = torch.optim.AdamW if run.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=1e-4, **implementation)
+    return kind(parameters, lr=1e-4, foreach=foreach, fused=fused)
 
 
 def compute_loss(model: nn.Module, batch: Batch, run: TrainingRun, mark: Mark) -> Tensor:
@@ -48,7 +45,7 @@ def training_step(
     for _ in range(run.gradient_accumulation_steps):
         loss = compute_loss(model, batch, run, mark)
         mark("backward")
-        loss.backward()
+        torch.autograd.backward(loss)
     mark("optimizer_step")
     optimizer.step()
     mark("end")

@@ -57,7 +57,8 @@ class Attention(Module):
         else:
             mixed = flash_attention(query, key, value, mask)
         mixed = reshape(transpose(mixed, 1, 2), (batch, length, self.width))
-        return self.output(mixed)
+        output: Tensor = self.output(mixed)  # [B, S, E]
+        return output
 
     def naive(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None, bias: Tensor | None) -> Tensor:
         """Scores written out in full, [B, H, S, T]. `hidden` is True where a query must not look."""

@@ -45,8 +45,10 @@ class Block(Module):
                 normed = self.cross_norm(x)
                 x = add(x, self.dropout(self.cross_attention(normed, memory, memory_mask)))
             normed = self.feedforward_norm(x)
-            return add(x, self.dropout(self.feedforward(normed)))
-        x = self.attention_norm(add(x, self.dropout(self.attention(x, x, mask, rotary, bias))))
-        if self.cross_attention is not None and self.cross_norm is not None:
-            x = self.cross_norm(add(x, self.dropout(self.cross_attention(x, memory, memory_mask))))
-        return self.feedforward_norm(add(x, self.dropout(self.feedforward(x))))  # type: ignore[no-any-return]
+            x = add(x, self.dropout(self.feedforward(normed)))
+        else:
+            x = self.attention_norm(add(x, self.dropout(self.attention(x, x, mask, rotary, bias))))
+            if self.cross_attention is not None and self.cross_norm is not None:
+                x = self.cross_norm(add(x, self.dropout(self.cross_attention(x, memory, memory_mask))))
+            x = self.feedforward_norm(add(x, self.dropout(self.feedforward(x))))
+        return x

@@ -43,4 +43,5 @@ class InputEmbedding(Module):
             x = self.positions(x)
         if self.norm is not None:
             x = self.norm(x)
-        return self.dropout(x)  # type: ignore[no-any-return]
+        embedded: Tensor = self.dropout(x)  # [B, S, E]
+        return embedded

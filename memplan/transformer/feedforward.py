@@ -34,5 +34,7 @@ class FeedForward(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gate is None:
-            return self.down(self.activation(self.up(x)))  # [B, S, E] -> [B, S, F] -> [B, S, E]
-        return self.down(mul(self.activation(self.gate(x)), self.up(x)))
+            output: Tensor = self.down(self.activation(self.up(x)))  # [B, S, E] -> [B, S, F] -> [B, S, E]
+        else:
+            output = self.down(mul(self.activation(self.gate(x)), self.up(x)))
+        return output

@@ -28,7 +28,8 @@ class LanguageModellingHead(Module):
     def forward(self, x: Tensor, real: Tensor | None) -> Tensor:
         if self.transform is not None and self.norm is not None:
             x = self.norm(self.activation(self.transform(x)))
-        return self.projection(x)  # [B, S, V]
+        logits: Tensor = self.projection(x)  # [B, S, V]
+        return logits
 
 
 class TokenClassificationHead(Module):
@@ -40,7 +41,8 @@ class TokenClassificationHead(Module):
         self.classifier = Linear(trace, sizes.hidden, sizes.labels)
 
     def forward(self, x: Tensor, real: Tensor | None) -> Tensor:
-        return self.classifier(self.dropout(x))  # [B, S, labels]
+        logits: Tensor = self.classifier(self.dropout(x))  # [B, S, labels]
+        return logits
 
 
 class ClassificationHead(Module):
@@ -57,7 +59,8 @@ class ClassificationHead(Module):
         pooled = self.pool(x, real)  # [B, E]
         if self.pooler is not None:
             pooled = tanh(self.pooler(pooled))
-        return self.classifier(self.dropout(pooled))  # [B, labels]
+        logits: Tensor = self.classifier(self.dropout(pooled))  # [B, labels]
+        return logits
 
     def pool(self, x: Tensor, real: Tensor | None) -> Tensor:
         """The first position (a class token stands there), the last one, or the mean of the real ones."""

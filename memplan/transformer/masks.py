@@ -9,7 +9,11 @@ from memplan.ops.views import unsqueeze
 
 
 def attention_mask(x: Tensor, real: Tensor | None, causal: bool, kernel: Kernel) -> Tensor | None:
-    """The mask for queries x [B, S, ...] over keys of which `real` [B, T] are tokens and not padding."""
+    """The mask for queries x [B, S, ...] over keys of which `real` [B, T] are tokens and not padding.
+
+    Naive attention wants True where a query must not look, flash attention True where it may; flash attention needs
+    no mask at all to hide the future. None: everybody sees everything.
+    """
     visible: Tensor | None = None
     if real is not None:
         visible = unsqueeze(unsqueeze(real, 1), 1)  # [B, 1, 1, T]

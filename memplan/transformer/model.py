@@ -68,13 +68,15 @@ class Transformer(Module):
         if self.decoder is None:
             assert self.encoder is not None
             real = self.with_class_token(batch.real)
-            return self.head(self.encoder(self.token_embedding(batch.tokens), real, batch.token_types), real)
-        if self.encoder is None:
-            return self.head(self.decoder(self.token_embedding(batch.tokens), batch.real), batch.real)
-        memory = self.encoder(self.token_embedding(batch.source), batch.source_real)
-        memory_mask = attention_mask(memory, batch.source_real, False, self.kernel)
-        x = self.decoder(self.token_embedding(batch.tokens), batch.real, None, memory, memory_mask)
-        return self.head(x, batch.real)
+            logits: Tensor = self.head(self.encoder(self.token_embedding(batch.tokens), real, batch.token_types), real)
+        elif self.encoder is None:
+            logits = self.head(self.decoder(self.token_embedding(batch.tokens), batch.real), batch.real)
+        else:
+            memory = self.encoder(self.token_embedding(batch.source), batch.source_real)
+            memory_mask = attention_mask(memory, batch.source_real, False, self.kernel)
+            x = self.decoder(self.token_embedding(batch.tokens), batch.real, None, memory, memory_mask)
+            logits = self.head(x, batch.real)
+        return logits
 
     def with_class_token(self, real: Tensor | None) -> Tensor | None:
         """The class token in front is always real."""

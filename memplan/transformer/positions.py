@@ -35,7 +35,8 @@ class LearnedPositions(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         positions = arange(x, x.shape[1])
-        return add(x, self.table(positions))  # [B, S, E] + [S, E]
+        placed: Tensor = add(x, self.table(positions))  # [B, S, E] + [S, E]
+        return placed
 
 
 class SinusoidalPositions(Module):
