@@ -10,7 +10,7 @@ from memplan.config.model import Transformer
 from memplan.config.run import TrainingRun
 from memplan.config.validate import validate_model, validate_run
 from memplan.ledger import Allocation, Ledger, Moment
-from memplan.ops.backend import Backend
+from memplan.ops.backend import CURRENT, NEWEST, Backend
 from memplan.ops.size import spell
 from memplan.transformer.program import trace_training
 from memplan.units import ITEM_BYTES
@@ -112,11 +112,13 @@ class Estimate:
         return self.peak.at_peak
 
 
-def estimate(model: Transformer, run: TrainingRun, device: Device) -> Estimate:
-    """Estimate one training step. Raises ConfigurationError for a contradictory request and NotModelledError for what
-    has no rule."""
+def estimate(model: Transformer, run: TrainingRun, device: Device, torch: tuple[int, int] = CURRENT) -> Estimate:
+    """Estimate one training step under the rules of the release `torch` of PyTorch.
+
+    Raises ConfigurationError for a contradictory request and NotModelledError for what has no rule.
+    """
     model, run = validate_model(model), validate_run(model, run, device)
-    ledger = trace_training(model, run, backend_of(device))
+    ledger = trace_training(model, run, backend_of(device, torch))
     moments = ledger.moments()
     phases = tuple(_phase(ledger, name, *moments[name]) for name in PHASES)
     highest = max(phases, key=lambda phase: phase.peak_allocated_bytes)
@@ -129,34 +131,37 @@ def estimate(model: Transformer, run: TrainingRun, device: Device) -> Estimate:
         largest=_largest(ledger, moments[highest.name][0]),
         interval=_interval(highest.peak_allocated_bytes, device),
         fit=_fit(phases, device),
-        assumptions=_assumptions(run, device),
+        assumptions=_assumptions(run, device, torch),
     )
 
 
-def ledger_lines(model: Transformer, run: TrainingRun, device: Device) -> list[LedgerLine]:
+def ledger_lines(
+    model: Transformer, run: TrainingRun, device: Device, torch: tuple[int, int] = CURRENT
+) -> list[LedgerLine]:
     """Every line of the ledger of one steady step, in the order of birth (for `--explain`). A line of a repeated layer
     stands for all its copies."""
     model, run = validate_model(model), validate_run(model, run, device)
-    ledger = trace_training(model, run, backend_of(device))
+    ledger = trace_training(model, run, backend_of(device, torch))
     return [_line(allocation, allocation.copies) for allocation in ledger.births()]
 
 
-def backend_of(device: Device) -> Backend:
+def backend_of(device: Device, torch: tuple[int, int] = CURRENT) -> Backend:
     """The operation rules a device is estimated with. For a card these are the CPU's until CUDA's are written, and the
     estimate says so."""
-    return Backend("cpu", device.threads or DEFAULT_CPU_THREADS)
+    return Backend("cpu", device.threads or DEFAULT_CPU_THREADS, torch)
 
 
 def _phase(ledger: Ledger, name: str, peak: Moment, end: Moment) -> PhaseEstimate:
-    at = ledger.events[max(peak.event, 0)][0]
+    grows = peak.event >= ledger.segments[peak.segment].start  # else the peak is what the phase began with
+    at = ledger.events[peak.event][0] if grows else None
     return PhaseEstimate(
         name=name,
         peak_allocated_bytes=peak.size,
         end_allocated_bytes=end.size,
         at_peak=_components(peak),
         at_end=_components(end),
-        peak_module=at.module,
-        peak_operation=at.operation,
+        peak_module=at.module if at is not None else "",
+        peak_operation=at.operation if at is not None else f"the beginning of {name}",
     )
 
 
@@ -248,13 +253,15 @@ def _fit(phases: tuple[PhaseEstimate, ...], device: Device) -> Fit | None:
     return Fit(device.name, capacity, headroom, "tight", reason)
 
 
-def _assumptions(run: TrainingRun, device: Device) -> tuple[str, ...]:
+def _assumptions(run: TrainingRun, device: Device, torch: tuple[int, int]) -> tuple[str, ...]:
     threads = backend_of(device).threads
     lines = [
         "steady state: the second step and later, when optimizer states exist",
         "memplan's reference transformer in eager PyTorch, with one micro-batch of inputs in memory",
-        f"operation rules of PyTorch's CPU kernels with {threads} threads and oneDNN off",
+        f"operation rules of PyTorch {torch[0]}.{torch[1]}'s CPU kernels with {threads} threads and oneDNN off",
     ]
+    if torch > NEWEST:
+        lines.append(f"PyTorch {torch[0]}.{torch[1]} has not been held against real runs: the rules of {NEWEST[0]}.{NEWEST[1]}")
     if device.backend == "cuda":
         lines.append("CUDA's own rules are not written yet: a card's bytes differ from these")
         lines.append(

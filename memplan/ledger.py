@@ -151,7 +151,7 @@ class Ledger:
         is made, and its twin in the neighbouring layer less often: equal allocations are counted together.
         """
         counts: dict[tuple[object, ...], int] = {}
-        first: dict[tuple[object, ...], Allocation] = {}
+        latest: dict[tuple[object, ...], Allocation] = {}
         events = self.events
         for number in range(moment.segment + 1):
             segment = self.segments[number]
@@ -165,8 +165,9 @@ class Ledger:
                     allocation, birth = events[event]
                     key = (allocation.module, allocation.operation, allocation.size, allocation.component)
                     counts[key] = counts.get(key, 0) + (passes if birth else -passes)
-                    first.setdefault(key, allocation)
-        return {first[key]: count for key, count in counts.items() if count}
+                    if birth:
+                        latest[key] = allocation
+        return {latest[key]: count for key, count in counts.items() if count}
 
     def births(self) -> Iterator[Allocation]:
         """Every allocation, in order of birth (one of each repeated layer)."""

@@ -9,6 +9,7 @@ from memplan.config.model import Transformer
 from memplan.config.run import TrainingRun
 from memplan.errors import MeasurementError
 from memplan.estimate import Estimate, estimate
+from memplan.ops.backend import release
 from memplan.profiles import Record
 
 
@@ -71,11 +72,11 @@ class Verification:
 
 
 def verify(model: Transformer, run: TrainingRun, device: Device, record: Record) -> Verification:
-    """Estimate the request and lay the record of its real run beside it.
+    """Estimate the request by the rules of the PyTorch that ran it, and lay the record beside it.
 
     Raises MeasurementError for a record that does not hold the phases of a training step.
     """
-    predicted = estimate(model, run, device)
+    predicted = estimate(model, run, device, release(record["environment"]["torch"]))
     measured = {phase["name"]: phase for phase in record.get("phases", ())}
     missing = [phase.name for phase in predicted.phases if phase.name not in measured]
     if missing:

@@ -22,6 +22,7 @@ def command(
     recompute: options.Recompute = None,
     padding: options.Padding = None,
     device: options.Device = None,
+    torch: options.Torch = None,
     settings: options.Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with integer bytes instead of text.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show every line of the ledger as well.")] = False,
@@ -34,6 +35,7 @@ def command(
     from memplan.commands.output import colour, columns, write
     from memplan.commands.request import resolve
     from memplan.estimate import estimate, ledger_lines
+    from memplan.ops.backend import CURRENT, release
 
     biggest = options.size("--top", top)
     request = resolve(
@@ -57,8 +59,9 @@ def command(
             }
         ),
     )
-    result = estimate(*request)
-    ledger = ledger_lines(*request) if explain else None
+    rules = CURRENT if torch is None else release(torch)
+    result = estimate(*request, rules)
+    ledger = ledger_lines(*request, rules) if explain else None
     if as_json:
         from memplan.report.machine import estimate_to_json
 

@@ -65,6 +65,10 @@ Padding = Annotated[
         "--padding/--no-padding", show_default=False, help="Whether batches carry a padding mask. Default: no."
     ),
 ]
+Torch = Annotated[
+    str | None,
+    typer.Option("--torch", metavar="RELEASE", help="The PyTorch whose rules to use, such as 2.6. Default: 2.13."),
+]
 Device = Annotated[
     str | None,
     typer.Option("--device", metavar="NAME", help="cpu, cpu:THREADS or a card (see `memplan devices`). Default: cpu."),

@@ -14,5 +14,7 @@ def dropout(x: Tensor, probability: float) -> Tensor:
     if probability == 0.0:
         return x
     noise = empty(x.trace, x.shape, x.dtype, "aten::dropout")
+    if x.trace.backend.draws_integer_noise:
+        empty(x.trace, x.shape, "int32", "aten::bernoulli_")
     in_place(noise, 1.0 - probability)
     return mul(x, noise)

@@ -42,9 +42,16 @@ def _layer_norm_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradient
 def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight, as the CPU composes it (aten/src/ATen/native/layer_norm.cpp, rms_norm).
 
-    Half-precision inputs are computed in fp32 and cast back at the end. Where weight and input share a dtype the
-    arithmetic is an operation of its own (_fused_rms_norm, torch 2.9 and newer), whose locals are gone before the cast.
+    Half-precision inputs are computed in fp32 and cast back at the end (before the weight in torch 2.6). Where weight and
+    input share a dtype the arithmetic is a function of its own, whose locals are gone before the cast.
     """
+    if x.trace.backend.scales_after_cast:
+        upcast = to(x, "fp32")
+        normalized, deviation = _normalized(upcast)
+        normalized = to(normalized, x.dtype)
+        output = mul(normalized, weight)
+        del deviation  # a local of PyTorch's function, like `upcast`: both live until it returns
+        return output
     if weight.dtype == x.dtype:
         return to(_composed(to(x, "fp32"), weight), x.dtype)
     upcast = to(x, "fp32")
@@ -52,9 +59,17 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _composed(upcast: Tensor, weight: Tensor) -> Tensor:
+    normalized, deviation = _normalized(upcast)
+    output = mul(normalized, weight)
+    del deviation
+    return output
+
+
+def _normalized(upcast: Tensor) -> tuple[Tensor, Tensor]:
+    """The input times its reciprocal root mean square, and the latter, [..., 1]."""
     squared = square(upcast)
     variance = mean(squared, -1, keepdim=True)
     in_place(variance, 1e-5)
     deviation = rsqrt(variance)
     del variance, squared
-    return mul(mul(upcast, deviation), weight)
+    return mul(upcast, deviation), deviation

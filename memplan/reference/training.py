@@ -45,7 +45,7 @@ def training_step(
     for _ in range(run.gradient_accumulation_steps):
         loss = compute_loss(model, batch, run, mark)
         mark("backward")
-        torch.autograd.backward(loss)
+        loss.backward()  # type: ignore[no-untyped-call]
     mark("optimizer_step")
     optimizer.step()
     mark("end")

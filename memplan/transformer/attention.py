@@ -55,7 +55,7 @@ class Attention(Module):
         if self.kernel == "naive":
             mixed = self.naive(query, key, value, mask, bias)
         else:
-            mixed = flash_attention(query, key, value, mask)
+            mixed = self.flash(query, key, value, mask)
         mixed = reshape(transpose(mixed, 1, 2), (batch, length, self.width))
         output: Tensor = self.output(mixed)  # [B, S, E]
         return output
@@ -74,6 +74,12 @@ class Attention(Module):
         scores = softmax(scores)
         scores = dropout(scores, self.dropout)
         return matmul(scores, value)
+
+    def flash(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
+        """Block by block, never all scores at once."""
+        if self.key_value_heads != self.heads and not self.trace.backend.groups_heads_in_flash:
+            key, value = self.repeat_heads(key), self.repeat_heads(value)
+        return flash_attention(query, key, value, visible)
 
     def repeat_heads(self, x: Tensor) -> Tensor:
         """[B, K, T, D] -> [B, H, T, D]: each key-value head serves a group of H / K query heads."""
