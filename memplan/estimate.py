@@ -261,7 +261,9 @@ def _assumptions(run: TrainingRun, device: Device, torch: tuple[int, int]) -> tu
         f"operation rules of PyTorch {torch[0]}.{torch[1]}'s CPU kernels with {threads} threads and oneDNN off",
     ]
     if torch > NEWEST:
-        lines.append(f"PyTorch {torch[0]}.{torch[1]} has not been held against real runs: the rules of {NEWEST[0]}.{NEWEST[1]}")
+        lines.append(
+            f"PyTorch {torch[0]}.{torch[1]} has not been held against real runs: the rules of {NEWEST[0]}.{NEWEST[1]}"
+        )
     if device.backend == "cuda":
         lines.append("CUDA's own rules are not written yet: a card's bytes differ from these")
         lines.append(

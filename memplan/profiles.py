@@ -52,7 +52,7 @@ def file_name(record: Record) -> str:
 
 
 def save(record: Record, folder: Path) -> Path:
-    """Write `record` to `folder`/<device>/, atomically, and return the file. Raises MeasurementError where it cannot."""
+    """Write `record` to `folder`/<device>/, atomically, and return the file. Raises MeasurementError if it cannot."""
     directory = folder / re.sub(r"[^A-Za-z0-9.]+", "-", record["request"]["device"]["name"])
     target = directory / file_name(record)
     temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")

@@ -28,7 +28,10 @@ def command(
     attention: Annotated[
         list[str] | None,
         typer.Option(
-            "--attention", metavar="KIND", show_default=False, help="naive or flash; give both for both. Default: flash."
+            "--attention",
+            metavar="KIND",
+            show_default=False,
+            help="naive or flash; give both for both. Default: flash.",
         ),
     ] = None,
     precision: options.Precision = None,
@@ -41,7 +44,9 @@ def command(
     settings: options.Settings = None,
     save: Annotated[
         str | None,
-        typer.Option("--save", metavar="DIR", show_default=False, help="Keep the records of the runs, as profiles/ does."),
+        typer.Option(
+            "--save", metavar="DIR", show_default=False, help="Keep the records of the runs, as profiles/ does."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with integer bytes instead of text.")] = False,
 ) -> int:
@@ -80,7 +85,9 @@ def command(
         from memplan.measure.suite import suite as cases_of
 
         if model is not None or given or attention or settings:
-            raise ConfigurationError("--suite brings its own models and runs", "leave out MODEL and the options of a run")
+            raise ConfigurationError(
+                "--suite brings its own models and runs", "leave out MODEL and the options of a run"
+            )
         chosen = load_device(device or "cpu")
         requests = [(case.model, case.run, chosen) for case in cases_of(suite, chosen)]
     elif model is not None:

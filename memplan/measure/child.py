@@ -63,7 +63,7 @@ class Child:
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:
             self._stop()
-            self._errors = tempfile.TemporaryFile()
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "memplan.measure.worker"],
                 stdin=subprocess.PIPE,

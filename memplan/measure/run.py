@@ -1,4 +1,4 @@
-"""One training run of the reference transformer, measured: two steps, the second one recorded by phase and component."""
+"""One training run of the reference transformer, measured: two steps, the second by phase and component."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def measure_training(config: Configuration, run: TrainingRun, device: Device) ->
     if device.backend != "cpu":
         raise NotModelledError(f"measuring on {device.name} is not possible yet, only on the device cpu")
     torch.set_num_threads(device.threads)
-    torch.backends.mkldnn.set_flags(False)
+    torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
     torch.manual_seed(0)
     alive: list[Any] = []
 
@@ -88,7 +88,7 @@ def environment(device: Device) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "mkl": torch.backends.mkl.is_available(),
+        "mkl": torch.backends.mkl.is_available(),  # type: ignore[no-untyped-call]
         "onednn": False,
     }
 
@@ -152,5 +152,3 @@ def _owners(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) ->
     for value in vars(batch).values():
         claim(value, "inputs")
     return owners
-
-

@@ -84,7 +84,12 @@ _QUICK: list[tuple[str, Transformer, _Change, _Change]] = [
     ("multi-head", _LLAMA, {"num_key_value_heads": 4}, {"optimizer": "adam"}),
     ("wide heads", _LLAMA, {"head_dim": 48, "activation": "geglu"}, {}),
     ("post-norm rmsnorm", _LLAMA, {"norm_placement": "post", "activation": "silu"}, {"precision": "bf16"}),
-    ("gelu_tanh, dropout", _DECODER, {"activation": "gelu_tanh", "residual_dropout": 0.1, "embedding_dropout": 0.1}, {}),
+    (
+        "gelu_tanh, dropout",
+        _DECODER,
+        {"activation": "gelu_tanh", "residual_dropout": 0.1, "embedding_dropout": 0.1},
+        {},
+    ),
     ("recompute", _DECODER, {"residual_dropout": 0.1}, {"recompute": "full"}),
     ("recompute bf16", _LLAMA, {}, {"recompute": "full", "precision": "bf16"}),
     ("accumulation", _DECODER, {}, {"gradient_accumulation_steps": 3}),
@@ -102,12 +107,22 @@ _QUICK: list[tuple[str, Transformer, _Change, _Change]] = [
     ("first token and pooler", _CLASSIFIER, {"pooling": "first", "pooler": True}, {"precision": "bf16"}),
     ("mean pooling", _CLASSIFIER, {"pooling": "mean"}, {"padding": True}),
     ("last token of a decoder", replace(_LLAMA, head="classification", pooling="last"), {}, {}),
-    ("token classification", _ENCODER, {"head": "token_classification", "head_transform": False, "head_bias": False}, {}),
+    (
+        "token classification",
+        _ENCODER,
+        {"head": "token_classification", "head_transform": False, "head_bias": False},
+        {},
+    ),
     ("original transformer", _ENCODER_DECODER, {}, {}),
     ("original transformer, dropout", _ENCODER_DECODER, {"residual_dropout": 0.1}, {"precision": "bf16-mixed"}),
     ("encoder-decoder, padding", _ENCODER_DECODER, {}, {"padding": True, "precision": "bf16"}),
     ("encoder-decoder, recompute", _ENCODER_DECODER, {"norm_placement": "pre"}, {"recompute": "full"}),
-    ("encoder-decoder, rotary, accumulation", _ENCODER_DECODER, {"positions": "rotary"}, {"gradient_accumulation_steps": 2}),
+    (
+        "encoder-decoder, rotary, accumulation",
+        _ENCODER_DECODER,
+        {"positions": "rotary"},
+        {"gradient_accumulation_steps": 2},
+    ),
     ("encoder-decoder, learned positions", _ENCODER_DECODER, {"positions": "learned", "max_positions": 64}, {}),
 ]
 _QUICK_NAIVE: list[tuple[str, Transformer, _Change, _Change]] = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from memplan.errors import NotModelledError
 
-
 OLDEST = (2, 6)
 NEWEST = (2, 14)
 """The releases whose rules have been held against real runs: 2.6 to 2.11, 2.13 and 2.14."""
@@ -37,7 +36,7 @@ class Backend:
         if name != "cpu":
             raise NotModelledError(f"memplan has no operation rules for the backend {name!r} yet")
         self.threads = threads
-        # F.dropout draws 32-bit integers first (bernoulli_mkl_kernel in aten/src/ATen/native/cpu/DistributionTemplates.h).
+        # F.dropout draws 32-bit integers first (aten/src/ATen/native/cpu/UnaryOpsKernel.cpp, bernoulli_mkl_kernel).
         self.draws_integer_noise = torch < (2, 7)
         # rms_norm casts back to the input's dtype before it applies the weight (aten/src/ATen/native/layer_norm.cpp).
         self.scales_after_cast = torch < (2, 7)

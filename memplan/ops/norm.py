@@ -42,8 +42,8 @@ def _layer_norm_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradient
 def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight, as the CPU composes it (aten/src/ATen/native/layer_norm.cpp, rms_norm).
 
-    Half-precision inputs are computed in fp32 and cast back at the end (before the weight in torch 2.6). Where weight and
-    input share a dtype the arithmetic is a function of its own, whose locals are gone before the cast.
+    Half-precision inputs are computed in fp32 and cast back at the end (before the weight in torch 2.6). Where weight
+    and input share a dtype the arithmetic is a function of its own, whose locals are gone before the cast.
     """
     if x.trace.backend.scales_after_cast:
         upcast = to(x, "fp32")

@@ -51,7 +51,7 @@ def render_suite(
     width: int = 80,
     colour: bool = False,
 ) -> str:
-    """A suite: one row for each configuration, then the sum. `failures` are (configuration, why it could not be run)."""
+    """A suite: a row for each configuration, then the sum. `failures` are (configuration, why it could not be run)."""
     page = Page(width, colour)
     rows = []
     for verification in verifications:
@@ -80,8 +80,8 @@ def render_suite(
     worst = max((verification.worst for verification in verifications), default=0)
     page.paragraph(
         "verdict:  ",
-        f"{same} of {of} configurations agree to the byte: {figures:,} figures (every phase's peak and end, in all and by "
-        f"component), worst residual {exact(worst)}",
+        f"{same} of {of} configurations agree to the byte: {figures:,} figures (every phase's peak and end, "
+        f"in all and by component), worst residual {exact(worst)}",
         _style(same == of),
     )
     for verification in verifications:

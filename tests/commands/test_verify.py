@@ -48,9 +48,7 @@ def test_json_holds_both_sides(capsys: pytest.CaptureFixture[str]) -> None:
         assert sum(part["estimated_bytes"] for part in phase["at_end"].values()) == phase["end"]["estimated_bytes"]
 
 
-def test_a_difference_exits_1_and_is_shown(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_difference_exits_1_and_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     measure = Child.measure
 
     def one_byte_more(self: Child, *request: Any) -> dict[str, Any]:
@@ -65,9 +63,7 @@ def test_a_difference_exits_1_and_is_shown(
     assert "differs: the worst residual of a phase or component is 1 byte" in text
 
 
-def test_the_wrong_kernel_is_a_difference(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_wrong_kernel_is_a_difference(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     measure = Child.measure
 
     def math_kernel(self: Child, *request: Any) -> dict[str, Any]:
@@ -176,7 +172,10 @@ def test_a_child_that_is_killed_during_a_run_is_reported(monkeypatch: pytest.Mon
     popen = subprocess.Popen
 
     def dying(command: list[str], **options: Any) -> Any:
-        killed = "import os, sys; sys.stdin.readline(); print('last words', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
+        killed = (
+            "import os, sys; sys.stdin.readline(); "
+            "print('last words', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
+        )
         return popen([sys.executable, "-c", killed], **options)
 
     monkeypatch.setattr(subprocess, "Popen", dying)
