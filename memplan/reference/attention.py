@@ -14,7 +14,7 @@ from memplan.config.run import Attention as Kernel
 from memplan.reference.positions import rotate
 
 
-def groups_heads_in_flash(query: Tensor) -> bool:
+def _groups_heads_in_flash(query: Tensor) -> bool:
     """Whether the flash kernel takes fewer key-value heads than query heads: on the CPU since PyTorch 2.9."""
     major, minor = torch.__version__.split(".")[:2]
     return query.device.type != "cpu" or (int(major), int(minor)) >= (2, 9)
@@ -81,7 +81,7 @@ class Attention(nn.Module):
     def flash(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
         """Block by block, never all scores at once (https://arxiv.org/abs/2205.14135). Fails where PyTorch would
         quietly take another kernel."""
-        if self.key_value_heads != self.heads and not groups_heads_in_flash(query):
+        if self.key_value_heads != self.heads and not _groups_heads_in_flash(query):
             key, value = self.repeat_heads(key), self.repeat_heads(value)
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
             return F.scaled_dot_product_attention(

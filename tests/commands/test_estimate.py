@@ -32,9 +32,11 @@ class Engine:
     """Stands for the engine: remembers the last request, and answers with a small estimate of it."""
 
     request: tuple[Transformer, TrainingRun, Device]
+    torch: tuple[int, int]
 
-    def estimate(self, model: Transformer, run: TrainingRun, device: Device) -> Estimate:
+    def estimate(self, model: Transformer, run: TrainingRun, device: Device, torch: tuple[int, int]) -> Estimate:
         self.request = (model, run, device)
+        self.torch = torch
         components = dict.fromkeys(COMPONENTS, 0) | {"parameters": 8}
         names = ("forward", "loss", "backward", "optimizer_step")
         return Estimate(
@@ -156,3 +158,18 @@ def test_a_name_the_terminal_cannot_spell(engine: Engine, monkeypatch: pytest.Mo
     assert run(["estimate", "llama-3-8b", "--sequence-length", "16", "--set", 'name="modèle"']) == 0
     stream.flush()
     assert b"mod\\xe8le" in stream.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_rules_of_a_release(engine: Engine) -> None:
+    assert run(["estimate", "gpt2", "--sequence-length", "8", "--attention", "naive"]) == 0
+    assert engine.torch == (2, 13)
+    assert run(["estimate", "gpt2", "--sequence-length", "8", "--attention", "naive", "--torch", "2.6.0+cu124"]) == 0
+    assert engine.torch == (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("2.5", "only for 2.6 and newer"), ("new", "is not a release"), ("2", "is not")]
+)
+def test_a_release_without_rules_is_refused(text: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["estimate", "gpt2", "--sequence-length", "8", "--attention", "naive", "--torch", text]) == 2
+    assert says in capsys.readouterr().err
