@@ -35,7 +35,7 @@ def _layer_norm_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradient
     to_input = empty(trace, x.shape, x.dtype, operation) if node.wants(0) else None
     to_weight = empty(trace, weight.shape, weight.dtype, operation)
     to_bias = empty(trace, bias.shape, bias.dtype, operation)
-    empty(trace, (2, trace.backend.threads, x.shape[-1]), weight.dtype, operation)
+    empty(trace, (2, trace.backend.threads, x.shape[-1]), x.dtype, operation)
     return (to_input, to_weight, to_bias)
 
 
