@@ -65,13 +65,14 @@ class Choices:
         return self.one_of(False, True)
 
 
-def cases(*, most_layers: int = 6, most_threads: int = 3) -> st.SearchStrategy[Case]:
+@st.composite
+def cases(draw: st.DrawFn, *, most_layers: int = 6, most_threads: int = 3) -> Case:
     """A model, a run of it, and the CPU with some threads.
 
     One in eight has a length at which flash attention's blocks are larger, and then one or two layers and one sequence.
     """
-    content = st.binary(min_size=Choices.BYTES, max_size=Choices.BYTES)
-    return content.map(lambda chosen: make_case(Choices(chosen), most_layers, most_threads))
+    content = draw(st.binary(min_size=Choices.BYTES, max_size=Choices.BYTES))
+    return make_case(Choices(content), most_layers, most_threads)
 
 
 def make_case(choose: Choices, most_layers: int, most_threads: int) -> Case:
