@@ -23,7 +23,7 @@ from memplan.ops.attention import KEY_BLOCK, query_block
 
 from .strategies import LONG_LENGTHS, Case, cases
 
-LAW = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+LAW = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 CPU = load_device("cpu")
 LENGTHS = ("sequence_length", "source_length", "target_length")
 
@@ -180,7 +180,7 @@ def with_length(case: Case, length: int) -> Case:
     return case._replace(run=replace(case.run, **changes))
 
 
-@settings(LAW, max_examples=400)
+@settings(LAW, max_examples=250)
 @given(case=cases(), length=st.sampled_from((0, 33, 64, 100, *LONG_LENGTHS, 799)))
 def test_flash_never_needs_more_than_naive(case: Case, length: int) -> None:
     """In any phase, wherever `flash_is_smaller` for each of its attentions: from lengths of about twice the head size

@@ -197,7 +197,18 @@ def validate(node: Node, gradients: list[Tensor | None]) -> None:
 
 def sum_to(gradient: Tensor, shape: Shape) -> Tensor:
     """The gradient of a broadcast operand: summed over the expanded dimensions (aten/src/ATen/ExpandUtils.h)."""
-    return empty(gradient.trace, shape, gradient.dtype, "aten::sum")
+    total = empty(gradient.trace, shape, gradient.dtype, "aten::sum")
+    if gradient.dtype != "fp32" and layout.reduced_runs(gradient.shape, gradient.full_strides(), shape) > 1:
+        # Half precision over dimensions that do not lie together is summed in fp32 copies
+        # (aten/src/ATen/native/ReduceOps.cpp, should_use_acc_buffer).
+        wide = empty(gradient.trace, shape, "fp32", "aten::to")
+        empty(gradient.trace, gradient.shape, "fp32", "aten::to")
+        del wide
+    if len(gradient.shape) == len(shape):
+        return total
+    view = total.alias()  # leading dimensions are kept by the sum and viewed away
+    view.base = total
+    return view
 
 
 def backward(loss: Tensor) -> None:

@@ -203,7 +203,10 @@ def _sum_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
         strides[axis] = 0
     else:
         strides.insert(axis, 0)
-    return (Tensor(gradient.storage, shape, gradient.dtype, tuple(strides)),)
+    contiguous = layout.is_contiguous(shape, tuple(strides))
+    expanded = Tensor(gradient.storage, shape, gradient.dtype, None if contiguous else tuple(strides))
+    expanded.base = gradient
+    return (expanded,)
 
 
 def to(tensor: Tensor, dtype: str) -> Tensor:

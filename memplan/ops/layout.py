@@ -137,3 +137,16 @@ def elementwise_strides(shape: Shape, operands: tuple[tuple[Shape, Strides], ...
         step *= shape[axis]
     result = tuple(strides_out)
     return None if is_contiguous(shape, result) else result
+
+
+def reduced_runs(shape: Shape, strides: Strides, target: Shape) -> int:
+    """How many separate runs of dimensions a sum of `shape` to `target` goes over: neighbours count as one."""
+    offset = len(shape) - len(target)
+    runs = 0
+    step = 0
+    for axis in range(len(shape) - 1, -1, -1):
+        if shape[axis] != 1 and (axis < offset or target[axis - offset] == 1):
+            if not runs or strides[axis] != step:
+                runs += 1
+            step = strides[axis] * shape[axis]
+    return runs

@@ -56,7 +56,9 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _input_gradient(node: Node, gradient: Tensor, saved: Saved) -> Tensor | None:
     if not node.wants(1):
         return None
-    return empty(gradient.trace, (gradient.shape[0], saved[-1].shape[1]), gradient.dtype, "aten::mm")
+    fresh = empty(gradient.trace, (gradient.shape[0], saved[-1].shape[1]), gradient.dtype, "aten::mm")
+    # An input of one element counts as column-major: its gradient comes transposed, as a view (mm_mat1_backward).
+    return view_of(fresh, fresh.shape, None) if fresh.shape == (1, 1) else fresh
 
 
 def _weight_gradient(node: Node, gradient: Tensor, saved: Saved) -> Tensor | None:

@@ -22,9 +22,10 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
     lead = left.shape[:-2]
     batch = product(lead)
     rows, columns = left.shape[-2], right.shape[-1]
-    left = reshape(left, (batch, rows, left.shape[-1]))
-    right = reshape(right, (batch, right.shape[-2], columns))
-    return reshape(bmm(left, right), (*lead, rows, columns))
+    # Names of their own: autocast's casts are held until the product returns.
+    flat_left = reshape(left, (batch, rows, left.shape[-1]))
+    flat_right = reshape(right, (batch, right.shape[-2], columns))
+    return reshape(bmm(flat_left, flat_right), (*lead, rows, columns))
 
 
 def bmm(left: Tensor, right: Tensor) -> Tensor:

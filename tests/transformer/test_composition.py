@@ -15,7 +15,7 @@ from memplan.transformer.program import trace_training
 
 from ..strategies import Case, cases
 
-EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def alive_bytes(ledger: Ledger, moment: Moment) -> dict[str, int]:

@@ -103,7 +103,7 @@ def named_parameters(module: Module) -> list[tuple[str, tuple[int, ...]]]:
     return list(found.values())
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=cases())
 def test_parameters_have_the_same_names_shapes_and_order(case: Case) -> None:
     model, run, _ = case
