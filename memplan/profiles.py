@@ -65,3 +65,25 @@ def save(record: Record, folder: Path) -> Path:
             temporary.unlink()
         raise MeasurementError(f"cannot write the record {target}: {error.strerror or error}") from error
     return target
+
+
+def read(file: Path) -> Record:
+    """The record in `file`. Raises MeasurementError for what is not one, or is of a newer schema."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MeasurementError(f"cannot read the record {file}: {error}") from error
+    if not isinstance(record, dict) or not isinstance(record.get("schema_version"), int):
+        raise MeasurementError(f"{file} is not a record of memplan")
+    if record["schema_version"] > SCHEMA_VERSION:
+        raise MeasurementError(
+            f"the record {file} has schema version {record['schema_version']}, newer than {SCHEMA_VERSION}",
+            "a newer memplan reads it",
+        )
+    return record
+
+
+def request_of(record: Record) -> tuple[Transformer, TrainingRun, Device]:
+    """What a record's run was asked to do."""
+    request = record["request"]
+    return Transformer(**request["model"]), TrainingRun(**request["run"]), Device(**request["device"])

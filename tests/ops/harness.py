@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from memplan.measure.probes import mark, record_memory
+from memplan.ops import elementwise
 from memplan.ops.autograd import backward
 from memplan.ops.backend import Backend, release
 from memplan.ops.tensor import Parameter, Storage, Tensor, empty
@@ -82,10 +83,26 @@ def assert_same_curve(
     threads: int = 2,
     autocast: bool = False,
 ) -> None:
-    """Both allocate the same bytes in the same order, with the same bytes alive at each of them and at the end."""
-    expected = real_curve(real, inputs, threads, autocast)
-    curve = sizes_only_curve(sizes_only, inputs, threads, autocast)
-    assert curve == expected, f"estimated {curve}, measured {expected}, inputs {inputs}"
+    """Both allocate the same bytes in the same order, with the same bytes alive at each of them and at the end: alone,
+    and within a chain, where an input or output dies unless the operation saves it."""
+    links = ((real, sizes_only), (_chained(real, inputs, torch.mul), _chained(sizes_only, inputs, elementwise.mul)))
+    for place, (ours, theirs) in zip(("alone", "in a chain"), links, strict=True):
+        expected = real_curve(ours, inputs, threads, autocast)
+        curve = sizes_only_curve(theirs, inputs, threads, autocast)
+        assert curve == expected, f"{place}: estimated {curve}, measured {expected}, inputs {inputs}"
+
+
+def _chained(function: Callable[..., Any], inputs: Sequence[Input], mul: Callable[..., Any]) -> Callable[..., Any]:
+    """mul(function(mul(input), ...))"""
+
+    def chained(*tensors: Any) -> Any:
+        links = (
+            mul(tensor, 2.0) if item.trained and item.dtype not in ("int64", "bool") else tensor
+            for item, tensor in zip(inputs, tensors, strict=True)
+        )
+        return mul(function(*links), 2.0)
+
+    return chained
 
 
 def curve_of_run(run: Callable[[], None]) -> Curve:
