@@ -43,11 +43,20 @@ LLAMA_LIKE = validate_model(
 )
 
 
-def assert_no_less(smaller: Estimate, larger: Estimate) -> None:
-    """Every phase of `larger` needs at least as much, at its peak and at its end."""
+def assert_no_less(smaller: Estimate, larger: Estimate, pinned: int = 0) -> None:
+    """Every phase of `larger` needs at least as much, at its peak and at its end, leaving `pinned` bytes of `smaller`
+    out of account."""
     for few, many in zip(smaller.phases, larger.phases, strict=True):
-        assert many.peak_allocated_bytes >= few.peak_allocated_bytes, few.name
-        assert many.end_allocated_bytes >= few.end_allocated_bytes, few.name
+        assert many.peak_allocated_bytes >= few.peak_allocated_bytes - pinned, few.name
+        assert many.end_allocated_bytes >= few.end_allocated_bytes - pinned, few.name
+
+
+def pinned_by_class_token(case: Case) -> int:
+    """With one sequence the class token's gradient is no sum over sequences but a slice of the gradient of the
+    stack's input, and keeps that alive whole: so many bytes beside the class token's own."""
+    if case.model.pooling != "class_token" or case.run.micro_batch_size > 1:
+        return 0
+    return case.model.hidden_size * case.run.sequence_length * (2 if case.run.precision == "bf16" else 4)
 
 
 @LAW
@@ -64,7 +73,7 @@ def test_more_layers_never_need_less(case: Case, more: int) -> None:
 @given(case=cases(), more=st.integers(1, 20))
 def test_a_larger_batch_never_needs_less(case: Case, more: int) -> None:
     larger = replace(case.run, micro_batch_size=case.run.micro_batch_size + more)
-    assert_no_less(estimate(*case), estimate(case.model, larger, case.device))
+    assert_no_less(estimate(*case), estimate(case.model, larger, case.device), pinned_by_class_token(case))
 
 
 @LAW
@@ -298,11 +307,7 @@ def test_bytes_a_parameter(case: Case) -> None:
     totals = estimate(*case).totals
     assert totals.parameter_count == count
     assert totals.parameters_bytes == weight * count
-    # One sequence: the class token's gradient is a slice of its input's, which it keeps alive whole.
-    pinned = (
-        model.hidden_size * run.sequence_length if model.pooling == "class_token" and run.micro_batch_size == 1 else 0
-    )
-    assert totals.gradients_bytes == weight * (count + pinned)
+    assert totals.gradients_bytes == weight * count + pinned_by_class_token(case)
     assert totals.optimizer_state_bytes == moments * weight * count + counters
 
 
