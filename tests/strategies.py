@@ -150,6 +150,6 @@ def make_run(choose: Choices, model: Transformer, flash: bool, long: bool) -> Tr
         optimizer_implementation=choose.one_of("for-loop", "foreach", "fused"),
         momentum=choose.one_of(0.0, 0.9) if optimizer == "sgd" else 0.0,
         recompute=choose.one_of("none", "full"),
-        padding=choose.whether(),
+        padding=choose.whether() and (model.head != "classification" or model.pooling != "last"),
         **{name: choose.one_of(*(LONG_LENGTHS if long else LENGTHS)) for name in names},
     )

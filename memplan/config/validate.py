@@ -215,6 +215,11 @@ def _length_problems(model: Transformer, run: TrainingRun, sound: Sound) -> Iter
 
 
 def _refuse_unmodelled(model: Transformer, run: TrainingRun, device: Device) -> None:
+    if run.padding and model.head == "classification" and model.pooling == "last":
+        raise NotModelledError(
+            'padding: not modelled with pooling = "last": the last position of a padded sequence is padding',
+            "use --no-padding or --set pooling=mean",
+        )
     if run.attention != "flash":
         return
     if model.positions == "relative":

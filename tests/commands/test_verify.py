@@ -182,3 +182,9 @@ def test_a_child_that_is_killed_during_a_run_is_reported(monkeypatch: pytest.Mon
     device = load_device("cpu")
     with Child() as child, pytest.raises(MeasurementError, match=r"killed by signal 9 \(out of memory.*last words"):
         child.measure(*suite("quick", device)[0], device)
+
+
+def test_pooling_the_last_token_of_padded_sequences_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*SMALL, "--set", "head=classification", "--set", "pooling=last", "--attention", "naive", "--padding"]
+    assert run(["estimate", *arguments]) == 2
+    assert "the last position of a padded sequence is padding" in capsys.readouterr().err
