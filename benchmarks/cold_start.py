@@ -26,12 +26,16 @@ from pathlib import Path
 
 import memplan
 
-TEXT_BOUND, JSON_BOUND = 9.5, 7.5  # times a bare Python
+TEXT_BOUND, JSON_BOUND, CARD_BOUND = 9.5, 7.5, 20.0  # times a bare Python
 ENGINE_BOUND = 5.0  # milliseconds
 WARM_UPS = 3  # the first runs write byte code and fill the file cache
 ENGINE_ROUNDS = 25
 
 ESTIMATE = ["estimate", "gpt2", "--micro-batch-size", "1", "--sequence-length", "1024", "--attention", "naive"]
+CARD = [
+    *["estimate", "llama-3-8b", "--micro-batch-size", "1", "--sequence-length", "4096", "--precision", "bf16"],
+    *["--device", "h100-80gb"],
+]  # the caching allocator is replayed, over every layer
 
 # What pip writes for a console script.
 SCRIPT = """#!{python}
@@ -52,6 +56,7 @@ def install(folder: Path) -> tuple[Path, Path]:
     assert memplan.__file__ is not None
     source = Path(memplan.__file__).parent
     shutil.copytree(source, packages / "memplan", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(source.parent / "profiles", packages / "memplan" / "profiles_data")
     # Typer and rich come from the environment that runs this; the .pth files there are not read from here.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
     command = folder / "bin" / "memplan"
@@ -106,9 +111,14 @@ def main() -> int:
             'python -c "import typer"': [str(python), "-c", "import typer"],
             "memplan estimate gpt2": [str(command), *ESTIMATE],
             "memplan estimate gpt2 --json": [str(command), *ESTIMATE, "--json"],
+            "memplan estimate, on a card": [str(command), *CARD],
         }
         medians = cold_starts(processes, rounds)
-    bounds = {"memplan estimate gpt2": TEXT_BOUND, "memplan estimate gpt2 --json": JSON_BOUND}
+    bounds = {
+        "memplan estimate gpt2": TEXT_BOUND,
+        "memplan estimate gpt2 --json": JSON_BOUND,
+        "memplan estimate, on a card": CARD_BOUND,
+    }
     ratios = {name: median / medians["python -c pass"] for name, median in medians.items()}
     print(f"cold start, medians of {rounds} interleaved rounds, Python {platform.python_version()}")
     print(f"{'':30}{'ms':>8}{'x bare':>9}{'bound':>8}")

@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
+    from memplan.assertions import assert_fits as assert_fits
+    from memplan.capacity import largest_batch as largest_batch
+    from memplan.checkpoint.sizes import Checkpoint as Checkpoint
+    from memplan.checkpoint.sizes import checkpoint as checkpoint
     from memplan.config.device import Device as Device
-    from memplan.config.devices import load_device as load_device
+    from memplan.config.inference import InferenceRun as InferenceRun
     from memplan.config.load import load_model as load_model
     from memplan.config.model import Transformer as Transformer
     from memplan.config.run import TrainingRun as TrainingRun
@@ -31,14 +35,17 @@ if TYPE_CHECKING:
     from memplan.estimate import LedgerLine as LedgerLine
     from memplan.estimate import estimate as estimate
     from memplan.estimate import ledger_lines as ledger_lines
+    from memplan.measure.local import load_device as load_device
     from memplan.report.machine import estimate_to_json as estimate_to_json
 
 __version__ = "0.1.0"  # a literal: importlib.metadata.version takes 36 ms to say the same
 
 _HOME = {
+    "Checkpoint": "memplan.checkpoint.sizes",
     "ConfigurationError": "memplan.errors",
     "Device": "memplan.config.device",
     "Estimate": "memplan.estimate",
+    "InferenceRun": "memplan.config.inference",
     "LedgerLine": "memplan.estimate",
     "MeasurementError": "memplan.errors",
     "MemplanError": "memplan.errors",
@@ -46,10 +53,13 @@ _HOME = {
     "NotModelledError": "memplan.errors",
     "TrainingRun": "memplan.config.run",
     "Transformer": "memplan.config.model",
+    "checkpoint": "memplan.checkpoint.sizes",
+    "assert_fits": "memplan.assertions",
     "estimate": "memplan.estimate",
     "estimate_to_json": "memplan.report.machine",
+    "largest_batch": "memplan.capacity",
     "ledger_lines": "memplan.estimate",
-    "load_device": "memplan.config.devices",
+    "load_device": "memplan.measure.local",
     "load_model": "memplan.config.load",
 }
 """Where each public name lives."""
@@ -82,10 +92,10 @@ class _NamedForItsFunction(ModuleType):
 
 class _Package(ModuleType):
     """Python binds a submodule's name here whoever imports it, so `memplan.estimate` is the module once anyone has.
-    Making that module callable lets `memplan.estimate(...)` hold before and after."""
+    Making such a module callable lets `memplan.estimate(...)` hold before and after."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name == "estimate" and isinstance(value, ModuleType):
+        if name in ("estimate", "checkpoint") and isinstance(value, ModuleType):
             value.__class__ = _NamedForItsFunction
         super().__setattr__(name, value)
 

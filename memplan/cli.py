@@ -57,6 +57,7 @@ class LazyGroup(typer.core.TyperGroup):
 app = typer.Typer(
     name="memplan",
     cls=LazyGroup,
+    add_completion=False,  # `memplan completion` prints scripts that start no process
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -91,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
         return int(code or 0) if arguments else UNDECIDED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except SystemExit as stop:  # Typer's way out of shell completion, and with 1 where the reader went away
+    except SystemExit as stop:  # Typer's way out where the reader went away, with 1
         return BROKEN_PIPE if stop.code == 1 else int(stop.code or 0)
     except Exception as error:
         message, hint = _explain(error)

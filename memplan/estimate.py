@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from memplan.assumptions import setup_assumptions
 from memplan.config.device import DEFAULT_CPU_THREADS, Device
+from memplan.config.kernels import generation_of
 from memplan.config.model import Transformer
 from memplan.config.run import TrainingRun
 from memplan.config.validate import validate_model, validate_run
-from memplan.ledger import Allocation, Ledger, Moment
+from memplan.interval import Interval, interval_for, verdict
+from memplan.ledger import SKIPPED, Allocation, Ledger, Moment
 from memplan.ops.backend import CURRENT, NEWEST, Backend
 from memplan.ops.size import spell
-from memplan.transformer.program import trace_training
-from memplan.units import ITEM_BYTES
+from memplan.units import ITEM_BYTES, human
 
-PHASES = ("forward", "loss", "backward", "optimizer_step")
+if TYPE_CHECKING:
+    from memplan.config.models import Model
+    from memplan.config.runs import Run
+    from memplan.sharing import Shared
+    from memplan.tiers import CardTiers
+
+PHASES = TrainingRun.phases
+"""Of a training step."""
 
 COMPONENTS = (
     "parameters", "gradients", "optimizer_state", "activations", "temporaries", "kv_cache", "inputs", "workspace",
@@ -35,7 +45,7 @@ class LedgerLine:
     copies: int
     component: str
     born: str  # phase in which it is allocated
-    died: str  # phase in which it is freed; "" where it outlives the step
+    died: str  # phase in which it is freed; "" where it outlives the step, or the run that writes
     module: str  # dotted module path, "decoder.layers.*.attention"
     operation: str  # the PyTorch operation that allocates it
     formula: str
@@ -44,7 +54,8 @@ class LedgerLine:
 
 @dataclass(frozen=True, slots=True)
 class PhaseEstimate:
-    """One phase of a step, in its steady state (the second step). Sizes are bytes of the allocated tier."""
+    """One phase of a step, in its steady state. Sizes are bytes of the allocated tier, but for the one that says so; on
+    a card they are those of the allocator's blocks."""
 
     name: str
     peak_allocated_bytes: int
@@ -53,32 +64,35 @@ class PhaseEstimate:
     at_end: dict[str, int]  # every component, sums to end_allocated_bytes
     peak_module: str  # module path of the allocation that makes the peak
     peak_operation: str
+    peak_reserved_bytes: int | None = None  # None on the CPU
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Closed-form totals, read off the same ledger."""
 
-    parameter_count: int
+    parameter_count: int  # weights, trained or frozen, adapters among them; a quantised weight is one as well
     parameters_bytes: int
     gradients_bytes: int
     optimizer_state_bytes: int
     saved_activations_bytes: int  # alive when the backward pass starts
+    kv_cache_bytes: int = 0  # at the end of a run that writes
+    trainable_parameter_count: int = 0  # those that get gradients
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """Honest bounds round the estimate, in bytes; None where the tier cannot be known."""
+class Tiers:
+    """Bytes at the peak of the step; None for a tier that the device does not have."""
 
-    allocated_bytes: tuple[int, int] | None
-    reserved_bytes: tuple[int, int] | None
-    device_bytes: tuple[int, int] | None
-    basis: str
+    allocated_bytes: int
+    reserved_bytes: int | None = None
+    device_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Whether the job fits a card. `headroom_bytes` is negative where it does not."""
+    """Whether the job fits a card: the highest tier against what the card can give. `headroom_bytes` is negative where
+    the estimate itself exceeds that."""
 
     device: str
     capacity_bytes: int
@@ -89,22 +103,26 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What one training step needs, and where. Component dictionaries hold every name of COMPONENTS, in that order."""
+    """What a run needs, and where: one training step, or writing tokens. Component dictionaries hold every name of
+    COMPONENTS, in that order."""
 
-    model: Transformer
-    run: TrainingRun
+    model: Model
+    run: Run
     device: Device
-    phases: tuple[PhaseEstimate, ...]  # forward, loss, backward, optimizer_step
+    phases: tuple[PhaseEstimate, ...]  # forward, loss, backward, optimizer_step; or prefill, decode
+    tiers: Tiers  # at the peak of all
     totals: Totals
     largest: tuple[LedgerLine, ...]  # alive at the peak, largest total (size * copies) first
     interval: Interval
     fit: Fit | None
     assumptions: tuple[str, ...]
+    sdpa_kernels: tuple[str, ...] = ()  # of scaled_dot_product_attention, where PyTorch chooses among them
+    largest_batch: int | None = None  # of a run that writes on a card: sequences that fit (memplan/capacity.py)
 
     @property
     def peak(self) -> PhaseEstimate:
         """The phase with the highest peak (the earliest of equals)."""
-        return max(self.phases, key=lambda phase: phase.peak_allocated_bytes)
+        return highest_of(self.phases)
 
     @property
     def at_peak(self) -> dict[str, int]:
@@ -112,46 +130,100 @@ class Estimate:
         return self.peak.at_peak
 
 
-def estimate(model: Transformer, run: TrainingRun, device: Device, torch: tuple[int, int] = CURRENT) -> Estimate:
-    """Estimate one training step under the rules of the release `torch` of PyTorch.
+def estimate(
+    model: Model,
+    run: Run,
+    device: Device,
+    torch: tuple[int, int] = CURRENT,
+    allocator_settings: str = "",
+    steps: int | None = None,
+    shared: Shared | None = None,
+) -> Estimate:
+    """Estimate one training step, or a run that writes, under the rules of the release `torch` of PyTorch. On a card
+    `allocator_settings` is the text of PYTORCH_ALLOC_CONF, and `steps` how many steps are run where they are not as
+    many as it takes for the allocator to settle. `shared` keeps what other estimates have in common with this one.
 
     Raises ConfigurationError for a contradictory request and NotModelledError for what has no rule.
     """
     model, run = validate_model(model), validate_run(model, run, device)
-    ledger = trace_training(model, run, backend_of(device, torch))
+    backend = backend_of(device, torch)
+    ledger = trace(model, run, backend) if shared is None else shared.ledger(model, run, backend, trace)
     moments = ledger.moments()
-    phases = tuple(_phase(ledger, name, *moments[name]) for name in PHASES)
-    highest = max(phases, key=lambda phase: phase.peak_allocated_bytes)
+    card: CardTiers | None = None
+    if device.backend == "cpu":
+        phases = tuple(phase_of(ledger, name, *moments[name]) for name in run.phases if name in moments)
+    else:
+        from memplan.allocator import parse_settings
+        from memplan.tiers import on_card
+
+        card = on_card(ledger, device, parse_settings(allocator_settings, torch), steps, shared)
+        phases = tuple(_phase_on_card(card, name) for name in run.phases if name in moments)
+    highest = highest_of(phases)
+    tiers = Tiers(highest.peak_allocated_bytes) if card is None else Tiers(*card.tiers)
+    totals = totals_of(ledger, moments)
+    certain = totals.parameters_bytes + totals.gradients_bytes + totals.optimizer_state_bytes
+    context = None if card is None else (card.context.low, card.context.widest)
+    interval = interval_for(model, run, device, tiers, torch, certain=certain, context=context)
     return Estimate(
         model=model,
         run=run,
         device=device,
         phases=phases,
-        totals=_totals(ledger, phases),
-        largest=_largest(ledger, moments[highest.name][0]),
-        interval=_interval(highest.peak_allocated_bytes, device),
-        fit=_fit(phases, device),
-        assumptions=_assumptions(run, device, torch),
+        tiers=tiers,
+        totals=totals,
+        largest=largest_of(ledger, moments[highest.name][0]),
+        interval=interval,
+        fit=_fit(tiers, interval, device),
+        assumptions=(
+            *_assumptions(model, run, device, torch, card, allocator_settings, ledger),
+            *setup_assumptions(run, device, ledger),
+        ),
+        sdpa_kernels=tuple(sorted(ledger.sdpa_kernels)),
     )
 
 
-def ledger_lines(
-    model: Transformer, run: TrainingRun, device: Device, torch: tuple[int, int] = CURRENT
-) -> list[LedgerLine]:
+def trace(model: Model, run: Run, backend: Backend, every_layer: bool = False) -> Ledger:
+    """The ledger of one steady step, or of writing, by the wing of the model's implementation. `model` and `run` have
+    been validated."""
+    if not isinstance(run, TrainingRun):
+        if not isinstance(model, Transformer):
+            from memplan.huggingface.generation import trace_library_generation
+
+            return trace_library_generation(model, run, backend, every_layer)
+        from memplan.transformer.program import trace_generation
+
+        return trace_generation(model, run, backend, every_layer)
+    if isinstance(model, Transformer):
+        from memplan.transformer.program import trace_training
+
+        return trace_training(model, run, backend, every_layer)
+    from memplan.huggingface.program import trace_library_training
+
+    return trace_library_training(model, run, backend, every_layer)
+
+
+def ledger_lines(model: Model, run: Run, device: Device, torch: tuple[int, int] = CURRENT) -> list[LedgerLine]:
     """Every line of the ledger of one steady step, in the order of birth (for `--explain`). A line of a repeated layer
     stands for all its copies."""
     model, run = validate_model(model), validate_run(model, run, device)
-    ledger = trace_training(model, run, backend_of(device, torch))
-    return [_line(allocation, allocation.copies) for allocation in ledger.births()]
+    ledger = trace(model, run, backend_of(device, torch))
+    return [line_of(allocation, allocation.copies) for allocation in ledger.births()]
 
 
 def backend_of(device: Device, torch: tuple[int, int] = CURRENT) -> Backend:
-    """The operation rules a device is estimated with. For a card these are the CPU's until CUDA's are written, and the
-    estimate says so."""
-    return Backend("cpu", device.threads or DEFAULT_CPU_THREADS, torch)
+    """The operation rules a device is estimated with."""
+    if device.backend == "cpu":
+        return Backend("cpu", device.threads or DEFAULT_CPU_THREADS, torch)
+    return Backend("cuda", 1, torch, generation_of(device), device.multiprocessors)
 
 
-def _phase(ledger: Ledger, name: str, peak: Moment, end: Moment) -> PhaseEstimate:
+def highest_of(phases: tuple[PhaseEstimate, ...]) -> PhaseEstimate:
+    """The phase with the highest peak (the earliest of equals)."""
+    return max(phases, key=lambda phase: phase.peak_allocated_bytes)
+
+
+def phase_of(ledger: Ledger, name: str, peak: Moment, end: Moment) -> PhaseEstimate:
+    """The phase `name` of a ledger on the CPU, by its two moments."""
     grows = peak.event >= ledger.segments[peak.segment].start  # else the peak is what the phase began with
     at = ledger.events[peak.event][0] if grows else None
     return PhaseEstimate(
@@ -165,39 +237,73 @@ def _phase(ledger: Ledger, name: str, peak: Moment, end: Moment) -> PhaseEstimat
     )
 
 
-def _components(moment: Moment) -> dict[str, int]:
-    return {component: moment.components.get(component, 0) for component in COMPONENTS}
+def _phase_on_card(card: CardTiers, name: str) -> PhaseEstimate:
+    from memplan.replay import module_of
 
-
-def _totals(ledger: Ledger, phases: tuple[PhaseEstimate, ...]) -> Totals:
-    """Read where each total is complete: gradients at the end of the backward pass, activations where it starts."""
-    loss, backward = phases[PHASES.index("loss")], phases[PHASES.index("backward")]
-    count = 0
-    for allocation in ledger.births():
-        if allocation.component == "parameters":
-            count += allocation.size // ITEM_BYTES[allocation.dtype] * allocation.copies
-    return Totals(
-        parameter_count=count,
-        parameters_bytes=backward.at_end["parameters"],
-        gradients_bytes=backward.at_end["gradients"],
-        optimizer_state_bytes=backward.at_end["optimizer_state"],
-        saved_activations_bytes=loss.at_end["activations"],
+    phase = card.replay.phases[name]
+    at = phase.peak_allocation
+    return PhaseEstimate(
+        name=name,
+        peak_allocated_bytes=phase.peak_allocated,
+        end_allocated_bytes=phase.end_allocated,
+        peak_reserved_bytes=phase.peak_reserved,
+        at_peak=_every(phase.at_peak),
+        at_end=_every(phase.at_end),
+        peak_module=module_of(at, phase.peak_layer) if at is not None else "",
+        peak_operation=at.operation if at is not None else f"the beginning of {name}",
     )
 
 
-def _largest(ledger: Ledger, moment: Moment) -> tuple[LedgerLine, ...]:
+def _components(moment: Moment) -> dict[str, int]:
+    return _every(moment.components)
+
+
+def _every(sizes: dict[str, int]) -> dict[str, int]:
+    """Each component, those that hold nothing too."""
+    return {component: sizes.get(component, 0) for component in COMPONENTS}
+
+
+def totals_of(ledger: Ledger, moments: dict[str, tuple[Moment, Moment]]) -> Totals:
+    """Read where each total is complete: gradients at the end of the backward pass, activations where it starts, a
+    cache when all is written."""
+    last = moments.get("decode", moments.get("prefill"))
+    if last is None:
+        saved, held = moments["loss"][1].components, moments["backward"][1].components
+    else:
+        saved, held = {}, last[1].components
+    count = trained = 0
+    for allocation in ledger.births():
+        if allocation.component == "parameters":
+            each = allocation.size // ITEM_BYTES[allocation.dtype] if allocation.weights is None else allocation.weights
+            weights = each * allocation.copies
+            count += weights
+            trained += 0 if allocation.frozen else weights
+    return Totals(
+        parameter_count=count,
+        trainable_parameter_count=trained if last is None else 0,
+        parameters_bytes=held.get("parameters", 0),
+        gradients_bytes=held.get("gradients", 0),
+        optimizer_state_bytes=held.get("optimizer_state", 0),
+        saved_activations_bytes=saved.get("activations", 0),
+        kv_cache_bytes=held.get("kv_cache", 0),
+    )
+
+
+def largest_of(ledger: Ledger, moment: Moment) -> tuple[LedgerLine, ...]:
+    """What is alive at a moment, largest total first."""
     alive = sorted(ledger.alive(moment).items(), key=lambda item: -item[0].size * item[1])
-    return tuple(_line(allocation, count) for allocation, count in alive)
+    return tuple(line_of(allocation, count) for allocation, count in alive)
 
 
-def _line(allocation: Allocation, copies: int) -> LedgerLine:
+def line_of(allocation: Allocation, copies: int) -> LedgerLine:
+    """An allocation of the ledger, ready to be shown."""
     factors = [spell(size) for size in allocation.shape if size != 1]
     return LedgerLine(
         size=allocation.size,
         copies=copies,
         component=allocation.component,
-        born=allocation.phase,
-        died=allocation.died,
+        born=_shown(allocation.phase),
+        died=_shown(allocation.died),
         module=allocation.module,
         operation=allocation.operation,
         formula=" * ".join([*factors, f"{ITEM_BYTES[allocation.dtype]} B"]),
@@ -205,15 +311,22 @@ def _line(allocation: Allocation, copies: int) -> LedgerLine:
     )
 
 
+def _shown(phase: str) -> str:
+    """A phase as a reader knows it: the steps of decode that are not traced are steps of decode."""
+    return "decode" if phase == SKIPPED else phase
+
+
 def _reason(allocation: Allocation) -> str:
     component = allocation.component
+    if allocation.frozen:
+        return "weights that are not trained"
     if component in _REASONS:
         return _REASONS[component]
     if component == "activations" and allocation.saved_by:
         return f"saved for {allocation.saved_by}"
     if component == "activations":
         return "held until the backward pass"
-    return f"freed in {allocation.died}" if allocation.died else "held to the end of the step"
+    return f"freed in {_shown(allocation.died)}" if allocation.died else "held to the end of the step"
 
 
 _REASONS = {
@@ -221,56 +334,105 @@ _REASONS = {
     "gradients": "the optimizer step needs it",
     "optimizer_state": "kept from step to step",
     "inputs": "the micro-batch",
+    "kv_cache": "keys and values of earlier tokens",
 }
 
 
-def _interval(peak: int, device: Device) -> Interval:
-    """On the CPU the estimate is the run. For a card no run has been recorded yet, so no bound is claimed."""
-    if device.backend == "cpu":
-        basis = "equal to the byte to measured CPU runs; `memplan verify` repeats them"
-        return Interval((peak, peak), None, None, basis)
-    return Interval(None, None, None, "no recorded run on this card yet: no bounds are claimed")
-
-
-def _fit(phases: tuple[PhaseEstimate, ...], device: Device) -> Fit | None:
-    """`fits` is said only where an upper bound is known; `does_not_fit` only where weights, gradients and optimizer
-    state alone, which are the same on every device, exceed the card."""
-    if not device.capacity_bytes:
+def _fit(tiers: Tiers, interval: Interval, device: Device) -> Fit | None:
+    """`fits` is said on the interval's upper end, `does_not_fit` on its lower one."""
+    bounds = interval.device_bytes
+    if not device.capacity_bytes or tiers.device_bytes is None or bounds is None:
         return None
-    peak = max(phase.peak_allocated_bytes for phase in phases)
-    after = phases[-1].at_end
-    certain = after["parameters"] + after["gradients"] + after["optimizer_state"]
-    capacity = device.capacity_bytes
-    if certain > capacity:
-        reason = "parameters, gradients and optimizer state alone exceed the card"
-        return Fit(device.name, capacity, capacity - max(peak, certain), "does_not_fit", reason)
-    headroom = capacity - peak
-    side = "below" if headroom >= 0 else "above"
-    reason = (
-        f"the allocated tier is {side} the capacity by the CPU's rules; CUDA's own rules, the caching allocator's "
-        "reserve and the driver's share are not modelled yet, so this is not proven to fit"
-    )
-    return Fit(device.name, capacity, headroom, "tight", reason)
-
-
-def _assumptions(run: TrainingRun, device: Device, torch: tuple[int, int]) -> tuple[str, ...]:
-    threads = backend_of(device).threads
-    lines = [
-        "steady state: the second step and later, when optimizer states exist",
-        "memplan's reference transformer in eager PyTorch, with one micro-batch of inputs in memory",
-        f"operation rules of PyTorch {torch[0]}.{torch[1]}'s CPU kernels with {threads} threads and oneDNN off",
-    ]
-    if torch > NEWEST:
-        lines.append(
-            f"PyTorch {torch[0]}.{torch[1]} has not been held against real runs: the rules of {NEWEST[0]}.{NEWEST[1]}"
-        )
-    if device.backend == "cuda":
-        lines.append("CUDA's own rules are not written yet: a card's bytes differ from these")
-        lines.append(
-            "reserved_bytes and device_bytes are null: the caching allocator and the driver are not modelled yet"
-        )
+    room = device.available_bytes
+    low, high = bounds
+    said = verdict(low, high, room)
+    given = "capacity" if room == device.capacity_bytes else "room that others leave"
+    if said == "fits":
+        reason = f"the upper end of the interval, {human(high)}, is within the {given}"
+    elif said == "does_not_fit":
+        reason = f"the lower end of the interval, {human(low)}, exceeds the {given}"
     else:
+        reason = f"the {given} lies within the interval, {human(low)} to {human(high)}"
+    return Fit(device.name, room, room - tiers.device_bytes, said, reason)
+
+
+def _assumptions(
+    model: Model,
+    run: Run,
+    device: Device,
+    torch: tuple[int, int],
+    card: CardTiers | None,
+    allocator_settings: str,
+    ledger: Ledger,
+) -> tuple[str, ...]:
+    name = f"PyTorch {torch[0]}.{torch[1]}"
+    training = isinstance(run, TrainingRun)
+    lines = ["steady state: the second step and later, when optimizer states exist"] if training else []
+    if isinstance(model, Transformer):
+        batch = "one micro-batch of inputs in memory" if training else "no gradients (torch.inference_mode)"
+        lines.append(f"memplan's reference transformer in eager PyTorch, with {batch}")
+    else:
+        from memplan.huggingface.releases import assumptions
+
+        lines += assumptions(model, torch, run)
+    if card is None:
+        threads = device.threads or DEFAULT_CPU_THREADS
+        lines.append(f"operation rules of {name}'s CPU kernels with {threads} threads and oneDNN off")
+    else:
+        lines.append(
+            f"operation rules of {name}'s CUDA kernels for compute capability {device.compute_capability} with "
+            f"{device.multiprocessors} multiprocessors, cuBLAS workspaces included"
+        )
+    if torch > NEWEST:
+        lines.append(f"{name} has not been held against real runs: the rules of {NEWEST[0]}.{NEWEST[1]}")
+    if card is None:
         lines.append("reserved_bytes and device_bytes are null: the CPU has no caching allocator and no driver")
-    if run.recompute == "full":
-        lines.append("torch.utils.checkpoint without reentrant autograd round each layer, generator state kept")
+    else:
+        flash = run.attention == "flash" or "flash" in ledger.sdpa_kernels
+        lines += _card_assumptions(flash, "steps" if training else "such runs", device, torch, card, allocator_settings)
+        if ledger.sampled:
+            lines.append(ledger.sampled)
+    if isinstance(run, TrainingRun):
+        lines += _graph_assumptions(run)
+    if run.weight_quantization != "none" or (isinstance(run, TrainingRun) and run.lora_rank):
+        from memplan.config.adapters import assumptions as of_adapters
+
+        lines += of_adapters(model, run, device)
     return tuple(lines)
+
+
+def _graph_assumptions(run: TrainingRun) -> Iterator[str]:
+    """What is made again, how the loss is made, and what learns."""
+    if run.recompute != "none":
+        where = "each layer" if run.recompute == "full" else "each attention, from queries to mixed values"
+        if run.recompute_every > 1:
+            where = f"every layer whose number is a multiple of {run.recompute_every}"
+        yield f"torch.utils.checkpoint without reentrant autograd round {where}, generator state kept"
+    if run.loss == "chunked":
+        chunks = f"{run.loss_chunks} chunks of tokens, one after another"
+        yield f"logits and loss in {chunks}, each made again in the backward pass"
+    elif run.loss == "fused":
+        yield (
+            f"logits and their gradients in {run.loss_chunks} chunks of tokens, in the forward pass and by PyTorch's "
+            "operations: Liger's kernel does without an fp32 copy of a chunk's half-precision logits"
+        )
+    if run.frozen or run.frozen_layers:
+        yield "frozen weights have no gradients and no optimizer states, and are not among the optimizer's parameters"
+
+
+def _card_assumptions(
+    flash: bool, times: str, device: Device, torch: tuple[int, int], card: CardTiers, allocator_settings: str
+) -> list[str]:
+    settings = f"with {allocator_settings}" if allocator_settings else "with its default settings"
+    lines = [f"reserved: the caching allocator replayed over {card.replay.steps} {times}, {settings}, on one stream"]
+    if card.squeezed:
+        lines.append("the card has too little for all that the allocator would keep: cached memory is given back")
+    if card.short:
+        lines.append("the card runs out, cached memory given back or not: the sizes are those of a larger card")
+    lines.append(f"device: reserved and the CUDA context with its libraries, {card.context.basis}")
+    if flash and torch >= (2, 11) and device.compute_capability in ("9.0", "10.0", "10.3"):
+        lines.append(
+            "flash attention is the kernel that runs: left to itself PyTorch 2.11 and newer may take cuDNN's on this "
+            "card (torch.nn.attention.sdpa_kernel chooses)"
+        )
+    return lines

@@ -8,18 +8,22 @@ bytes alive by `net`, pass number i sees the same events shifted by `i * net`, s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 INITIAL = "initial"
 """The pseudo-phase of what exists before the step begins: parameters, optimizer state, inputs."""
+
+
+SKIPPED = "skipped"
+"""The pseudo-phase of what is not traced on the way: of it the ledger holds what is left alone."""
 
 
 class Allocation:
     """One allocation: its bytes, what made it, and why it stays. `copies` equal ones exist where layers repeat."""
 
     __slots__ = (
-        "component", "copies", "died", "dtype", "forward_pass", "kept", "module", "operation", "phase", "saved_by",
-        "shape", "size",
+        "component", "copies", "died", "dtype", "forward_pass", "frozen", "kept", "module", "operation", "phase",
+        "saved_by", "shape", "size", "weights",
     )  # fmt: skip
 
     def __init__(
@@ -45,18 +49,39 @@ class Allocation:
         self.saved_by = ""  # the backward node that keeps it
         self.forward_pass = forward_pass  # the forward pass (or recomputed one) that made it, 0 for none
         self.kept = False  # died after that pass had ended
+        self.weights: int | None = None  # of the model, that it holds; None: one in each element
+        self.frozen = False  # and they are not trained
+
+
+class Repeat:
+    """One traced layer of a stack: its first (index 0), one that stands for `copies` layers in the middle (1), its
+    last (2). `first` is the number of the layer, or of the first that it stands for.
+
+    Where layers are not all alike, each run of equal ones counts as a stack; and what is repeated may be `period`
+    layers that follow each other (`*+1` in a module path is the second of them).
+    """
+
+    __slots__ = ("copies", "first", "index", "period", "stack")
+
+    def __init__(self, index: int, copies: int, stack: str = "", first: int | None = None, period: int = 1) -> None:
+        self.index = index
+        self.copies = copies
+        self.stack = stack  # the dotted path of its stack, "decoder.layers"; two stacks never have the same
+        self.first = index if first is None else first
+        self.period = period
 
 
 class Segment:
-    """A run of events within one phase; it stands for `copies` equal passes."""
+    """A run of events within one phase; it stands for `copies` equal passes, one per layer of `repeat`."""
 
-    __slots__ = ("copies", "phase", "start", "stop")
+    __slots__ = ("copies", "phase", "repeat", "start", "stop")
 
-    def __init__(self, phase: str, copies: int, start: int) -> None:
+    def __init__(self, phase: str, copies: int, start: int, repeat: Repeat | None = None) -> None:
         self.phase = phase
         self.copies = copies
         self.start = start
         self.stop = start
+        self.repeat = repeat
 
 
 class Moment:
@@ -79,12 +104,34 @@ class Ledger:
     def __init__(self) -> None:
         self.events: list[tuple[Allocation, bool]] = []
         self.segments: list[Segment] = [Segment(INITIAL, 1, 0)]
+        self.first_use: dict[Allocation, int] = {}
+        """What exists before the step because the first step made it: index of the event before which it did."""
+        self.first_phase: dict[Allocation, int] = {}
+        """The phase in which it did, where that is known: how many had begun. One may be without events."""
+        self.found: set[Allocation] = set()
+        """What the first step finds, though it is a state of the optimizer."""
+        self.sdpa_kernels: set[str] = set()
+        """The kernels of scaled_dot_product_attention that the step runs, where PyTorch chooses."""
+        self.sampled = ""
+        """What is left out of the events, in words."""
+        self.micro_batches = 1
+        """How many a step really has. Two are recorded at most: from the second one on they are all alike."""
 
-    def enter(self, phase: str, copies: int) -> None:
+    def enter(self, phase: str, copies: int, repeat: Repeat | None = None) -> None:
         """Close the current segment and open the next one."""
         last = self.segments[-1]
         last.stop = len(self.events)
-        self.segments.append(Segment(phase, copies, last.stop))
+        self.segments.append(Segment(phase, copies, last.stop, repeat))
+
+    def precede(self, allocations: Iterable[Allocation], first_use: Mapping[Allocation, int]) -> None:
+        """Put births in front of all events; `first_use` counts events as they were before."""
+        births = [(allocation, True) for allocation in allocations]
+        self.events[:0] = births
+        for segment in self.segments:
+            segment.start += len(births)
+            segment.stop += len(births)
+        self.segments[0].start = 0
+        self.first_use = {allocation: index + len(births) for allocation, index in first_use.items()}
 
     def close(self) -> None:
         """End the last segment; nothing may be recorded afterwards."""

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
+
+# MEMPLAN_NO_SHRINK=1 shows a failing example as it was drawn: making it small can take longer than finding it.
+settings.register_profile("no shrink", phases=(Phase.explicit, Phase.reuse, Phase.generate))
+if os.environ.get("MEMPLAN_NO_SHRINK"):
+    settings.load_profile("no shrink")
 
 # Read when torch is first imported: threads that wait without spinning, several times faster on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Read when huggingface_hub is first imported: no test asks the network for anything.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 GOLDEN = Path(__file__).parent / "golden"
 
 Golden = Callable[[str, str], None]
+Keeps = Callable[[str, object], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,6 +45,20 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         assert text == path.read_text(encoding="utf-8")
 
     return compare
+
+
+@pytest.fixture
+def keeps_to_schema() -> Keeps:
+    """`keeps_to_schema("verify", document)`: the document is one of that schema of memplan/schemas."""
+
+    def validate(name: str, document: object) -> None:
+        import jsonschema
+
+        from memplan import schemas
+
+        jsonschema.validate(document, json.loads(schemas.read(name)), jsonschema.Draft202012Validator)
+
+    return validate
 
 
 @pytest.fixture(autouse=True)

@@ -35,6 +35,13 @@ def test_estimate_can_be_called_whatever_was_imported_first(first: str) -> None:
     assert "TypeError: estimate() missing 3 required positional arguments" in child.stderr
 
 
+@pytest.mark.parametrize("first", ["memplan.checkpoint", "import memplan.checkpoint.archive", "memplan.Checkpoint"])
+def test_so_can_checkpoint(first: str) -> None:
+    code = f"import memplan; {first}; memplan.checkpoint()"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "TypeError: checkpoint() missing 2 required positional arguments" in child.stderr
+
+
 def test_the_readme_and_the_package_data_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["project"]["readme"] == "README.md"

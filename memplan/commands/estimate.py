@@ -1,34 +1,29 @@
-"""`memplan estimate MODEL`: what one training step needs, and where."""
+"""`memplan estimate MODEL`: what one training step needs, or a run that writes, and where."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from memplan.commands import options
+from memplan.commands.run_options import with_run
 
 
+@with_run()
 def command(
     model: options.Model,
-    micro_batch_size: options.MicroBatchSize = None,
-    sequence_length: options.SequenceLength = None,
-    source_length: options.SourceLength = None,
-    target_length: options.TargetLength = None,
-    gradient_accumulation_steps: options.AccumulationSteps = None,
-    attention: options.Attention = None,
-    precision: options.Precision = None,
-    optimizer: options.Optimizer = None,
-    optimizer_implementation: options.OptimizerImplementation = None,
-    momentum: options.Momentum = None,
-    recompute: options.Recompute = None,
-    padding: options.Padding = None,
+    *,
+    run: dict[str, Any],
     device: options.Device = None,
     torch: options.Torch = None,
+    allocator_settings: options.AllocatorSettings = None,
     settings: options.Settings = None,
+    implementation: options.Implementation = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with integer bytes instead of text.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show every line of the ledger as well.")] = False,
     top: Annotated[str, typer.Option("--top", metavar="N", help="How many of the biggest tensors to show.")] = "5",
 ) -> None:
-    """Estimate the memory of one training step, in its steady state: by component, by phase, to the byte.
+    """Estimate the memory of one training step, in its steady state: by component, by phase, to the byte. With --mode
+    generate: of a prompt and the tokens written after it, and on a card how many sequences it can write at once.
 
     Example: memplan estimate gpt2 --micro-batch-size 1 --sequence-length 1024 --attention naive
     """
@@ -42,25 +37,17 @@ def command(
         model,
         settings or [],
         device,
-        options.given(
-            {
-                "micro_batch_size": micro_batch_size,
-                "sequence_length": sequence_length,
-                "source_length": source_length,
-                "target_length": target_length,
-                "gradient_accumulation_steps": gradient_accumulation_steps,
-                "attention": attention,
-                "precision": precision,
-                "optimizer": optimizer,
-                "optimizer_implementation": optimizer_implementation,
-                "momentum": momentum,
-                "recompute": recompute,
-                "padding": padding,
-            }
-        ),
+        run,
+        implementation,
     )
     rules = CURRENT if torch is None else release(torch)
-    result = estimate(*request, rules)
+    result = estimate(*request, rules, allocator_settings or "")
+    if "decode" in result.run.phases and result.fit is not None:
+        from dataclasses import replace
+
+        from memplan.capacity import largest_batch
+
+        result = replace(result, largest_batch=largest_batch(*request, rules, allocator_settings or ""))
     ledger = ledger_lines(*request, rules) if explain else None
     if as_json:
         from memplan.report.machine import estimate_to_json

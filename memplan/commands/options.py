@@ -21,31 +21,20 @@ Model = Annotated[
         help="A preset (see `memplan presets`), a TOML file, or a Hugging Face config.json or its folder.",
     ),
 ]
+Implementation = Annotated[
+    str | None,
+    typer.Option(
+        "--implementation",
+        metavar="NAME",
+        help="Whose code runs the model: reference (memplan's own) or transformers. Default: transformers for a "
+        "config.json, reference for all else.",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="KEY=VALUE", show_default=False, help="Change a field of the model; may be given again."
     ),
-]
-MicroBatchSize = Annotated[
-    str | None, typer.Option("--micro-batch-size", metavar="N", help="Sequences in one forward pass. Default: 1.")
-]
-SequenceLength = Annotated[str | None, typer.Option("--sequence-length", metavar="N", help="Tokens of a sequence.")]
-SourceLength = Annotated[
-    str | None, typer.Option("--source-length", metavar="N", help="Encoder-decoder: tokens the encoder reads.")
-]
-TargetLength = Annotated[
-    str | None, typer.Option("--target-length", metavar="N", help="Encoder-decoder: tokens the decoder writes.")
-]
-AccumulationSteps = Annotated[
-    str | None,
-    typer.Option(
-        "--gradient-accumulation-steps", metavar="N", help="Micro-batches for each optimizer step. Default: 1."
-    ),
-]
-Attention = Annotated[str | None, typer.Option("--attention", metavar="KIND", help="naive or flash. Default: flash.")]
-Precision = Annotated[
-    str | None, typer.Option("--precision", metavar="KIND", help="fp32, bf16 or bf16-mixed. Default: fp32.")
 ]
 Optimizer = Annotated[
     str | None, typer.Option("--optimizer", metavar="KIND", help="adamw, adam or sgd. Default: adamw.")
@@ -55,28 +44,37 @@ OptimizerImplementation = Annotated[
     typer.Option("--optimizer-implementation", metavar="KIND", help="for-loop, foreach or fused. Default: for-loop."),
 ]
 Momentum = Annotated[str | None, typer.Option("--momentum", metavar="SHARE", help="Of sgd, such as 0.9. Default: 0.")]
-Recompute = Annotated[
-    str | None,
-    typer.Option("--recompute", metavar="KIND", help="Activation checkpointing: none or full. Default: none."),
-]
-Padding = Annotated[
-    bool | None,
-    typer.Option(
-        "--padding/--no-padding", show_default=False, help="Whether batches carry a padding mask. Default: no."
-    ),
-]
 Torch = Annotated[
     str | None,
     typer.Option("--torch", metavar="RELEASE", help="The PyTorch whose rules to use, such as 2.6. Default: 2.13."),
 ]
+AllocatorSettings = Annotated[
+    str | None,
+    typer.Option(
+        "--allocator-settings",
+        metavar="TEXT",
+        show_default=False,
+        help="On a card: PYTORCH_ALLOC_CONF of the run, such as expandable_segments:True.",
+    ),
+]
 Device = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME", help="cpu, cpu:THREADS or a card (see `memplan devices`). Default: cpu."),
+    typer.Option(
+        "--device", metavar="NAME", help="cpu, cpu:THREADS, local or a card (see `memplan devices`). Default: cpu."
+    ),
 ]
 
 _SIZES = frozenset(
-    {"micro_batch_size", "sequence_length", "source_length", "target_length", "gradient_accumulation_steps"}
-)
+    {
+        "micro_batch_size", "sequence_length", "source_length", "target_length", "gradient_accumulation_steps",
+        "recompute_every", "loss_chunks", "frozen_layers", "lora_rank", "prompt_length", "new_tokens",
+        "cache_block_size", "quantization_group_size",
+    }
+)  # fmt: skip
+_NUMBERS = frozenset({"momentum", "gradient_clipping", "lora_dropout"})
+_OTHERS_SAY = {"eager": "naive", "flash_attention_2": "flash"}
+"""What the library transformers calls our ways to attend."""
+
 _WHOLE = re.compile(r"[+-]?[0-9]+\Z")
 _MOST_DIGITS = 4000  # Python itself refuses to read more than 4,300
 
@@ -105,16 +103,18 @@ def share(option: str, text: str) -> float:
 
 
 def given(options: Mapping[str, object]) -> dict[str, object]:
-    """The options that were given, each as its field of TrainingRun is typed."""
+    """The options that were given, each as its field of a run is typed."""
     values: dict[str, object] = {}
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
-        if value is None:
+        if value is None or value == []:
             continue
         if name in _SIZES:
             values[name] = size(option, str(value))
-        elif name == "momentum":
+        elif name in _NUMBERS:
             values[name] = share(option, str(value))
+        elif name == "attention":
+            values[name] = _OTHERS_SAY.get(str(value), value)
         else:
             values[name] = value
     return values

@@ -8,11 +8,11 @@ import typer
 def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False) -> None:
     """List the models that memplan knows by name, with their parameter counts."""
     from memplan.commands.output import write
-    from memplan.config.load import load_model
+    from memplan.config.load import load_preset
     from memplan.config.parameters import parameter_count
     from memplan.config.presets import names
 
-    models = [(model, parameter_count(model)) for model in map(load_model, names())]
+    models = [(model, parameter_count(model)) for model in map(load_preset, names())]
     if as_json:
         import json
 

@@ -5,6 +5,7 @@ The rules are read off the dataclasses: the annotation says the type, and a defa
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any, NoReturn, get_args
@@ -46,7 +47,10 @@ _OTHERS_SAY = {
     "hidden_act": "activation", "type_vocab_size": "token_type_vocab_size", "tie_word_embeddings": "tie_embeddings",
     "batch": "micro_batch_size", "batch_size": "micro_batch_size", "per_device_train_batch_size": "micro_batch_size",
     "seq_len": "sequence_length", "max_length": "sequence_length", "gradient_checkpointing": "recompute",
-    "dtype": "precision", "torch_dtype": "precision",
+    "dtype": "precision", "torch_dtype": "precision", "use_parallel_residual": "parallel_blocks",
+    "parallel_attn": "parallel_blocks", "qk_rope_head_dim": "rope_head_dim", "v_head_dim": "value_head_dim",
+    "num_local_experts": "num_experts", "num_experts_per_tok": "num_experts_per_token",
+    "attn_logit_softcapping": "attention_soft_cap", "final_logit_softcapping": "logit_soft_cap",
 }  # fmt: skip
 
 
@@ -88,17 +92,40 @@ def check_fields(kind: type, values: Mapping[str, object]) -> tuple[dict[str, An
     for name, value in values.items():
         if name not in known:
             problems.append((str(name), "is not a known key" + did_you_mean(str(name), known)))
-        elif (problem := _problem(known[name], value)) is not None:
+        elif (problem := _problem(kind, known[name], value)) is not None:
             problems.append((name, problem))
         else:
-            sound[name] = float(value) if isinstance(value, int) and known[name].type == "float" else value
+            sound[name] = _as_typed(value, known[name].type)
     for name, field in known.items():
         if name not in values and field.default is MISSING:
             problems.append((name, "is missing, and it has no default"))
     return sound, problems
 
 
-def _problem(field: Field[Any], value: object) -> str | None:
+def _as_typed(value: object, kind: object) -> object:
+    """A sound value as its field holds it."""
+    if kind in ("float", "Number") and isinstance(value, int):
+        return float(value)
+    return tuple(value) if kind in ("Names", "Indices") and isinstance(value, list) else value
+
+
+def _problem(kind: type, field: Field[Any], value: object) -> str | None:
+    if value is None and str(field.type).endswith(" | None"):
+        return None
+    if field.type == "int | None":
+        return _whole_number_problem(value, smallest=1)
+    if field.type in ("Number", "Number | None"):
+        sound = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
+        or_null = " or null" if field.type == "Number | None" else ""
+        return None if sound else f"must be a number of at least 0{or_null}, not {show(value)}"
+    if field.type == "Names":
+        sound = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+        return None if sound else f"must be a list of names, not {show(value)}"
+    if field.type == "Indices":
+        sound = isinstance(value, (list, tuple)) and all(type(item) is int and item >= 0 for item in value)
+        return None if sound else f"must be a list of whole numbers of at least 0, not {show(value)}"
+    if field.type == "Count":
+        return _whole_number_problem(value, smallest=0)
     if field.type == "int":
         return _whole_number_problem(value, smallest=0 if field.default == 0 else 1)
     if field.type == "float":
@@ -112,11 +139,25 @@ def _problem(field: Field[Any], value: object) -> str | None:
         if not isinstance(value, str):
             return f"must be text, not {show(value)}"
         return None if value.isprintable() and value else f"must be printable text, not {show(value)}"
-    choices = _CHOICES[str(field.type)]
+    choices = _choices(kind, str(field.type))
     if isinstance(value, str) and value in choices:
         return None
     suggestion = did_you_mean(value, choices) if isinstance(value, str) else ""
     return f"must be one of {', '.join(choices)}, not {show(value)}{suggestion}"
+
+
+def choices_of(kind: type, name: str) -> tuple[str, ...]:
+    """The words that a field of `kind` may hold; none where it holds no words of a list."""
+    alias = str(kind.__dataclass_fields__[name].type)  # type: ignore[attr-defined]
+    plain = ("int", "float", "bool", "str", "Number", "Names", "Indices", "Count")
+    return () if alias.split(" ")[0] in plain else _choices(kind, alias)
+
+
+def _choices(kind: type, alias: str) -> tuple[str, ...]:
+    """The words of an alias: of the one beside the dataclass or one it is derived from, else of one of those above."""
+    homes = (sys.modules[each.__module__] for each in kind.__mro__)
+    words = next((get_args(getattr(home, alias)) for home in homes if hasattr(home, alias)), ())
+    return words or _CHOICES[alias]
 
 
 def _whole_number_problem(value: object, smallest: int) -> str | None:

@@ -8,7 +8,7 @@ A TOML file holds a request:
     preset = "gpt2"           # optional: the keys below change it
     num_layers = 4
 
-    [run]                     # optional
+    [run]                     # optional; mode = "generate" makes it a run that writes
     sequence_length = 512
 """
 
@@ -17,27 +17,49 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from memplan.config import presets
 from memplan.config.fields import Problem, check_fields, did_you_mean, lines_of, refuse, show
+from memplan.config.inference import InferenceRun
 from memplan.config.model import Transformer
 from memplan.config.run import TrainingRun
 from memplan.config.validate import check_model, check_run_fields, model_from, run_from
 from memplan.errors import ConfigurationError, nearest
 
+if TYPE_CHECKING:
+    from memplan.config.models import Model
+    from memplan.config.runs import Run
+
+_GENERATING = tuple(name for name in InferenceRun.__dataclass_fields__ if name not in TrainingRun.__dataclass_fields__)
+"""Keys of a run that generates alone."""
+
+IMPLEMENTATIONS = ("reference", "transformers")
+"""Whose code runs the model: memplan's reference transformer, or Hugging Face's library."""
+
 _LIST_PRESETS = "`memplan presets` lists them; a .toml file or a Hugging Face config.json will do as well"
 
 
-def load_model(source: str | os.PathLike[str], overrides: Mapping[str, object] | None = None) -> Transformer:
+def load_model(
+    source: str | os.PathLike[str],
+    overrides: Mapping[str, object] | None = None,
+    implementation: str | None = None,
+) -> Model:
     """The model of that name or path, with `overrides` laid over its fields.
 
-    A preset's name wins over a file of the same name; `./gpt2` names the file.
+    A preset's name wins over a file of the same name; `./gpt2` names the file. `implementation` is one of
+    IMPLEMENTATIONS; left out, a preset and a TOML file are the reference transformer's and a config.json is the
+    library's that it was written by. `org/name` asks the Hugging Face hub, where its package is installed.
     """
     path = _path_of(source, "model")
     changes = dict(overrides or {})
+    check_implementation(implementation)
+    if implementation == "transformers" and (path in presets.names() or path.lower().endswith(".toml")):
+        raise ConfigurationError(
+            f"implementation: {show(path)} is the reference transformer's alone", "a config.json has both"
+        )
     if path in presets.names():
-        preset = presets.read(path)
-        return model_from(_changed(preset, changes))
+        return load_preset(path, changes)
     if os.path.isdir(path):
         path = os.path.join(path, "config.json")
         if not os.path.isfile(path):
@@ -45,11 +67,37 @@ def load_model(source: str | os.PathLike[str], overrides: Mapping[str, object] |
     if path.lower().endswith(".toml"):
         return load_request(path, changes)[0]
     if path.lower().endswith(".json") or os.path.isfile(path):
-        return _load_config_json(path, changes)
+        return _load_config_json(path, changes, implementation)
+    if _names_a_repository(path):
+        from memplan.config.library.hub import config_file
+
+        suggestion = did_you_mean(path.partition("/")[2], presets.names()).replace("did you mean", "or the preset")
+        return _load_config_json(config_file(path, suggestion), changes, implementation, path)
     last = path.replace("\\", "/").rstrip("/").rpartition("/")[2]
     raise ConfigurationError(
         f"model: {show(path)} is neither a preset nor a file{did_you_mean(last, presets.names())}", _LIST_PRESETS
     )
+
+
+def load_preset(name: str, overrides: Mapping[str, object] | None = None) -> Transformer:
+    """The reference transformer of a preset, with `overrides` laid over its fields."""
+    return model_from(_changed(presets.read(name), dict(overrides or {})))
+
+
+def check_implementation(name: str | None) -> None:
+    """Raises ConfigurationError for an implementation that memplan does not know."""
+    if name is not None and name not in IMPLEMENTATIONS:
+        raise ConfigurationError(
+            f"implementation: must be one of {', '.join(IMPLEMENTATIONS)}, not {show(name)}"
+            f"{did_you_mean(name, IMPLEMENTATIONS)}"
+        )
+
+
+def _names_a_repository(path: str) -> bool:
+    """Whether a text can be `org/name` on the hub: two words, and nothing of that name here."""
+    words = path.split("/")
+    plain = all(word and word.strip(".") and all(sign.isalnum() or sign in "-_." for sign in word) for word in words)
+    return len(words) == 2 and plain and not os.path.exists(words[0])
 
 
 def load_request(
@@ -68,7 +116,7 @@ def load_request(
     lines += lines_of(problems, lambda key: "" if overrides and key in overrides else from_file(key))
     run = document.get("run", {})
     run = run if isinstance(run, dict) else {}
-    lines += lines_of(_placed(check_run_fields(run), _run_keys(), "run"), locate("run"))
+    lines += lines_of(_placed(_problems_of_run(run), (*_run_keys(), "mode"), "run"), locate("run"))
     if lines:
         refuse(lines)
     device = document.get("device")
@@ -89,9 +137,21 @@ def parse_override(text: str) -> tuple[str, object]:
     return (key, document["value"]) if list(document) == ["value"] else (key, value)
 
 
-def build_run(model: Transformer, options: Mapping[str, object]) -> TrainingRun:
-    """The run that these options ask for; an option of None was not given. It is checked against the model."""
-    return run_from(model, {key: value for key, value in options.items() if value is not None})
+def build_run(model: Model, options: Mapping[str, object]) -> Run:
+    """The run that these options ask for; an option of None was not given. It is checked against the model. The option
+    `mode` says what kind of run it is: train or generate."""
+    given = {key: value for key, value in options.items() if value is not None}
+    mode = given.pop("mode", "train")
+    if mode == "train":
+        foreign = [name for name in given if name in _GENERATING]
+        if foreign:
+            refuse(lines_of((name, 'belongs to mode = "generate": give --mode generate') for name in foreign))
+        return run_from(model, given)
+    if mode != "generate":
+        raise ConfigurationError(f"mode: must be train or generate, not {show(mode)}")
+    from memplan.config.generation import inference_from
+
+    return inference_from(model, given)
 
 
 def _path_of(source: str | os.PathLike[str], what: str) -> str:
@@ -112,19 +172,34 @@ def _changed(base: Mapping[str, object], changes: Mapping[str, object]) -> dict[
     return values
 
 
-def _load_config_json(path: str, changes: Mapping[str, object]) -> Transformer:
+def _load_config_json(
+    path: str, changes: Mapping[str, object], implementation: str | None, name: str | None = None
+) -> Model:
     from memplan.config.documents import parse_json, read_text
     from memplan.config.huggingface import locator, translate
 
+    where = name or path
     try:
         text = read_text(path)
     except ConfigurationError as error:
         close = nearest(os.path.basename(os.path.dirname(path)) or path, presets.names())
         raise ConfigurationError(error.message, f'did you mean the preset "{close}"?' if close else None) from None
-    values, origins = translate(parse_json(text, path), path)
-    from_file = locator(path, origins)
+    document = parse_json(text, where)
+    if implementation == "reference":
+        values, origins = translate(document, where)
+        from_file = locator(where, origins)
+        changed = _changed(values, changes)
+        return model_from(changed, lambda field: "" if field in changes else from_file(field))
+    from memplan.config.library.model import library_model_from, read_values
+    from memplan.config.library.types import library_type
+
+    kind = library_type(document.get("model_type"), where)
+    values, origins = read_values(kind, document, where)
+    from_file = locator(where, origins)
+    if name is not None:
+        values["name"] = name.rpartition("/")[2]
     changed = _changed(values, changes)
-    return model_from(changed, lambda field: "" if field in changes else from_file(field))
+    return library_model_from(kind, changed, lambda field: "" if field in changes else from_file(field))
 
 
 def _top_level_problems(document: Mapping[str, object]) -> list[Problem]:
@@ -179,7 +254,25 @@ def _model_keys() -> tuple[str, ...]:
 
 
 def _run_keys() -> tuple[str, ...]:
-    return tuple(field.name for field in fields(TrainingRun))
+    """Of either kind of run."""
+    return (*(field.name for field in fields(TrainingRun)), *_GENERATING)
+
+
+def _problems_of_run(table: Mapping[str, object]) -> list[Problem]:
+    """The problems of a [run] table's keys by themselves. Its key `mode` says what kind of run it is: train, where it
+    is left out."""
+    values = dict(table)
+    mode = values.pop("mode", "train")
+    if mode == "train":
+        return [
+            (key, 'belongs to mode = "generate"' if key in _GENERATING else text)
+            for key, text in check_run_fields(values)
+        ]
+    if mode != "generate":
+        return [("mode", f"must be train or generate, not {show(mode)}")]
+    from memplan.config.generation import check_inference_fields
+
+    return check_inference_fields(values)
 
 
 def _placed(problems: list[Problem], known: tuple[str, ...], table: str) -> list[Problem]:

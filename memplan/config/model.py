@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Architecture = Literal["encoder", "decoder", "encoder-decoder"]
-Positions = Literal["learned", "sinusoidal", "rotary", "relative"]
+Positions = Literal["learned", "sinusoidal", "rotary", "relative", "alibi"]
 Norm = Literal["layernorm", "rmsnorm"]
 NormPlacement = Literal["pre", "post"]
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu"]
 Head = Literal["language_modelling", "classification", "token_classification"]
+Number = float
 Pooling = Literal["class_token", "first", "last", "mean"]
 
 GATED = frozenset({"swiglu", "geglu"})
 """Activations with a second, gating projection."""
+
+NEWER = {"newer": True}
+"""Marks fields that the first records did not have: at their defaults they are no part of what was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,18 @@ class Transformer:
     num_labels: int = 2  # classification heads only
     pooling: Pooling = "mean"  # how a classification head sees the whole input
     pooler: bool = False  # BERT's dense + tanh between pooling and classifier
+    parallel_blocks: bool = field(default=False, metadata=NEWER)  # attention and feed-forward read one normed input
+    sliding_window: int = field(default=0, metadata=NEWER)  # tokens a query looks back at, itself included; 0: all
+    attention_soft_cap: Number = field(
+        default=0.0, metadata=NEWER
+    )  # scores to cap * tanh(scores / cap); 0: as they are
+    logit_soft_cap: Number = field(default=0.0, metadata=NEWER)  # the same for the logits of language modelling
+    num_experts: int = field(default=0, metadata=NEWER)  # feed-forward networks of intermediate_size; 0: a single one
+    num_experts_per_token: int = field(default=0, metadata=NEWER)  # how many of them a token goes to
+    kv_lora_rank: int = field(default=0, metadata=NEWER)  # width keys and values are made from (MLA); 0: hidden_size
+    q_lora_rank: int = field(default=0, metadata=NEWER)  # the same for queries, with kv_lora_rank; 0: hidden_size
+    rope_head_dim: int = field(default=0, metadata=NEWER)  # the part of head_dim that is turned, with kv_lora_rank
+    value_head_dim: int = field(default=0, metadata=NEWER)  # width of a value, with kv_lora_rank
     name: str = "custom"
 
     @property
@@ -68,3 +84,13 @@ class Transformer:
     def final_norm(self) -> bool:
         """Pre-norm stacks end in one more norm; post-norm stacks end in the last block's own."""
         return self.norm_placement == "pre"
+
+
+def told(settings: Any) -> dict[str, Any]:
+    """What a model or a run (any dataclass) says, in the order of its fields: every field, but for newer ones that hold
+    their defaults. A field that is added leaves the fingerprints of earlier requests as they were."""
+    return {
+        name: getattr(settings, name)
+        for name, known in type(settings).__dataclass_fields__.items()
+        if "newer" not in known.metadata or getattr(settings, name) != known.default
+    }

@@ -44,12 +44,22 @@ def _layer(model: Transformer, cross_attention: bool = False) -> int:
     return (
         attentions * (_attention(model) + _norm(model))  # attention, each with a norm
         + _feedforward(model)  # feed-forward
-        + _norm(model)  # and its norm
+        + (not model.parallel_blocks) * _norm(model)  # and its norm, where attention's does not serve both
     )
 
 
 def _attention(model: Transformer) -> int:
     query = model.num_attention_heads * model.head_dim
+    if model.kv_lora_rank:
+        heads, rank, latent = model.num_attention_heads, model.q_lora_rank, model.kv_lora_rank
+        through = model.hidden_size * rank + rank + rank * query  # down, a norm, up
+        return (
+            (through if rank else model.hidden_size * query)  # queries
+            + model.hidden_size * (latent + model.rope_head_dim)  # keys and values down, and the key that is turned
+            + latent  # their norm
+            + latent * heads * (model.head_dim - model.rope_head_dim + model.value_head_dim)  # and up
+            + heads * model.value_head_dim * model.hidden_size  # output projection
+        )
     key_value = model.num_key_value_heads * model.head_dim
     return (
         model.hidden_size * query  # query projection
@@ -61,6 +71,9 @@ def _attention(model: Transformer) -> int:
 
 def _feedforward(model: Transformer) -> int:
     projections_up = 2 if model.gated else 1
+    if model.num_experts:
+        expert = (projections_up + 1) * model.hidden_size * model.intermediate_size
+        return model.num_experts * (expert + model.hidden_size)  # the experts, and a row of the router for each
     return (
         projections_up * model.hidden_size * model.intermediate_size  # up, and gate
         + model.intermediate_size * model.hidden_size  # down

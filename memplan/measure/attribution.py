@@ -1,20 +1,24 @@
 """From a stream of memory events to bytes by phase and component. The counterpart of memplan/ledger.py, for real runs.
 
 A component is what can be seen from outside: parameters, gradients, optimizer state, inputs and buffers by the address
-of their storage at the end of the step; activations by having been allocated in a forward pass (or a recomputed one)
-and outliving it; temporaries are the rest.
+of their storage at the end of the step; a key-value cache by the region that makes it; activations by having been
+allocated in a forward pass (or a recomputed one) and outliving it; temporaries are the rest.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from memplan.measure.probes import MemoryEvent, Region
 
 LAYER = "memplan.layer"
 """Name of the region round each layer's forward pass: inside the backward phase it is a recomputation."""
+
+CACHE = "memplan.cache"
+"""Name of the region round whatever makes a key-value cache or a part of one: what outlives it is the cache's."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,24 +42,41 @@ class MeasuredPhase:
     at_peak: dict[str, int] = field(default_factory=dict)
     at_end: dict[str, int] = field(default_factory=dict)
 
+    def to_record(self) -> dict[str, Any]:
+        """As a measurement record holds it, in bytes."""
+        return {
+            "name": self.name,
+            "peak_allocated_bytes": self.peak,
+            "end_allocated_bytes": self.end,
+            "at_peak": self.at_peak,
+            "at_end": self.at_end,
+        }
+
 
 def attribute(
-    events: Sequence[MemoryEvent], marks: Sequence[tuple[int, str]], owners: Mapping[int, str]
+    events: Sequence[MemoryEvent],
+    marks: Sequence[tuple[int, str]],
+    owners: Mapping[int, str],
+    cached: Sequence[tuple[int, Collection[int]]] = (),
 ) -> dict[str, MeasuredPhase]:
     """Phases by name. `marks` are the times at which the step's phases begin, in order; events before the first one
-    set the scene. `owners` maps the address of each storage alive at the end to its component.
+    set the scene. `owners` maps the address of each storage alive at the end to its component. `cached` are times and
+    the addresses of what a key-value cache holds there.
 
     A phase that comes again (gradient accumulation) has the highest of its peaks and its last end.
     """
     blocks = _blocks(events)
+    caches = _held(blocks, cached)
     times = [time for time, _ in marks]
     backward = [time for time, name in marks if name == "backward"]
     births = [event.time for event in events if event.size > 0]
     alive: dict[int, _Block] = {}
     for block, address in blocks.values():
-        if block.died is None and address in owners:
+        if (block.born, address) in caches:
+            block.component = "kv_cache"
+        elif block.died is None and address in owners:
             block.component = owners[address]
-        elif not block.component:
+        else:
             block.component = _by_lifetime(block, times, marks, backward, births)
     phases: dict[str, MeasuredPhase] = {}
     current, total = -1, 0
@@ -102,6 +123,22 @@ def _blocks(events: Sequence[MemoryEvent]) -> dict[tuple[int, int], tuple[_Block
     return blocks
 
 
+def _held(
+    blocks: Mapping[tuple[int, int], tuple[_Block, int]], cached: Sequence[tuple[int, Collection[int]]]
+) -> set[tuple[int, int]]:
+    """The keys of those blocks that lie at one of the addresses at its time."""
+    found: set[tuple[int, int]] = set()
+    times = [time for time, _ in cached]
+    for block, address in blocks.values():
+        first = bisect_right(times, block.born)
+        while first < len(times) and (block.died is None or times[first] < block.died):
+            if address in cached[first][1]:
+                found.add((block.born, address))
+                break
+            first += 1
+    return found
+
+
 def _by_lifetime(
     block: _Block,
     times: Sequence[int],
@@ -109,6 +146,9 @@ def _by_lifetime(
     backward: Sequence[int],
     births: Sequence[int],
 ) -> str:
+    cache = next((region for region in block.regions if region.name == CACHE), None)
+    if cache is not None and (block.died is None or block.died >= cache.stop):
+        return "kv_cache"
     index = bisect_right(times, block.born) - 1
     phase = marks[index][1] if index >= 0 else ""
     ends: int | None = None

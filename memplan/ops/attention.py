@@ -1,63 +1,142 @@
-"""torch.nn.functional.scaled_dot_product_attention with the flash kernel."""
+"""torch.nn.functional.scaled_dot_product_attention, and the masking of scores that are written out.
+
+What happens before a kernel is called: aten/src/ATen/native/transformers/attention.cpp.
+"""
 
 from __future__ import annotations
 
+from memplan.ops.activation import one_gradient
 from memplan.ops.autograd import Gradients, Node, Saved, attach, make_node
-from memplan.ops.elementwise import to
-from memplan.ops.layout import contiguous_strides
+from memplan.ops.dropout import dropout
+from memplan.ops.efficient_cuda import aligned, efficient_attention
+from memplan.ops.elementwise import scale, to
+from memplan.ops.flash_cpu import flash_attention as flash_on_cpu
+from memplan.ops.flash_cuda import flash_attention as flash_on_cuda
+from memplan.ops.layout import broadcast_shape
+from memplan.ops.linear import cached_cast
+from memplan.ops.matmul import matmul
 from memplan.ops.tensor import Tensor, empty
-
-KEY_BLOCK = 512
-
-
-def query_block(length: int) -> int:
-    """Rows of queries the CPU kernel works on at a time (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp)."""
-    block = 256 if length >= 768 else 64 if length >= 192 else 32
-    return min(block, length)
+from memplan.ops.views import copied, expand, reshape, transpose, unsqueeze
 
 
-def flash_attention(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
-    """query [batch, heads, queries, head_dim], key and value [batch, key_value_heads, keys, head_dim] -> as query.
+def fused_attention(
+    kernel: str, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, dropout_probability: float
+) -> Tensor:
+    """query [batch, heads, queries, head_dim], key and value [batch, key_value_heads, keys, head_dim] -> as query, by
+    the kernel of that name. A mask is added to the scores; a boolean one (True: `visible`) is made into one of
+    floats first."""
+    query, key, value, mask = _prepared(query, key, value, visible)
+    if not query.trace.backend.cuda:
+        return flash_on_cpu(query, key, value, mask)
+    if kernel == "flash":
+        return flash_on_cuda(query, key, value, dropout_probability)
+    if mask is not None:
+        mask = aligned(mask)
+    return efficient_attention(query, key, value, mask, dropout_probability)
 
-    Saves the three inputs, the output, a log-sum-exp of [batch, queries, heads] in fp32 and, with a boolean mask
-    `visible`, the float mask it is turned into (aten/src/ATen/native/transformers/attention.cpp).
-    """
+
+def _prepared(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """What every kernel is given: arguments that autocast has cast, last to first; a boolean mask made a float one."""
     dtype = query.trace.autocast_dtype
     if dtype is not None:
+        if mask is not None and mask.dtype != "bool":
+            mask = cached_cast(mask, dtype)
         value = to(value, dtype)
         key = to(key, dtype)
         query = to(query, dtype)
-    trace = query.trace
-    mask = None if visible is None else _float_mask(visible, query.dtype)
-    node = make_node("ScaledDotProductFlashAttentionForCpuBackward0", _flash_backward, query, key, value)
-    if node is not None:
-        if mask is not None:
-            node.save(mask)
-        node.save(key)
-        node.save(query)
-        node.save(value)
-    batch, heads, queries, head_dim = query.shape
-    keys = key.shape[2]
-    output = _like(query, "aten::_scaled_dot_product_flash_attention_for_cpu")
-    log_sum_exp = empty(trace, (batch, queries, heads), "fp32", "aten::_scaled_dot_product_flash_attention_for_cpu")
-    rows, columns, threads = query_block(queries), min(KEY_BLOCK, keys), trace.backend.threads
-    per_thread = rows * columns + 2 * rows + rows * head_dim
-    scores = empty(trace, (threads, per_thread), "fp32", "flash attention's buffer per thread")
-    if query.dtype != "fp32":
-        reduced = empty(trace, (threads, rows, columns), query.dtype, "flash attention's buffer per thread")
-        del reduced
+    if mask is not None and mask.dtype == "bool":
+        mask = _float_mask(mask, query.dtype)
+    return query, key, value, mask
+
+
+def math_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    dropout_probability: float,
+    grouped: bool = True,
+) -> Tensor:
+    """The kernel that takes every job: the scores in full (_scaled_dot_product_attention_math). Half precision is
+    computed in fp32. `mask` is boolean (True: may look) or added to the scores; `causal` makes one of its own.
+    Fewer key-value heads are repeated (enable_gqa), or a single one is broadcast where they are not `grouped`."""
+    query, key, value, mask = _prepared(query, key, value, mask)
+    with query.trace.without_autocast():
+        return _math(query, key, value, mask, causal, dropout_probability, grouped)
+
+
+def _math(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    dropout_probability: float,
+    grouped: bool,
+) -> Tensor:
+    dtype = query.dtype
+    # PyTorch's locals: all of them live until it returns.
+    query_wide = to(query, "fp32")
+    key_wide, value_wide = to(key, "fp32"), to(value, "fp32")
+    scaled = scale(query_wide, 1.0)
+    if causal:
+        length = (query.shape[2], key.shape[2])
+        ones = empty(query.trace, length, "bool", "aten::ones")
+        past = empty(query.trace, length, "bool", "aten::tril")
+        del ones
+        mask = _float_mask(past, "fp32")
+        del past
+    groups = query.shape[1] // key.shape[1] if grouped else 1
+    key_expanded, value_expanded = repeat_interleave(key_wide, groups), repeat_interleave(value_wide, groups)
+    scores = matmul(scaled, scale(transpose(key_expanded, -2, -1), 1.0))
+    if mask is not None:
+        scores = add_in_place(scores, mask)
+    weights = safe_softmax(scores)
     del scores
+    weights = dropout(weights, dropout_probability)
+    narrow = to(weights, dtype)  # returned as well, and made first: C++ compilers evaluate arguments last to first
+    mixed = to(matmul(weights, value_expanded), dtype)
+    del narrow
+    return mixed
+
+
+def repeat_interleave(x: Tensor, repeats: int) -> Tensor:
+    """[B, K, T, D] -> [B, K * repeats, T, D], a copy (aten/src/ATen/native/Repeat.cpp)."""
+    if repeats == 1:
+        return x
+    batch, heads, length, width = x.shape
+    copies = copied(expand(unsqueeze(x, 2), (batch, heads, repeats, length, width)))
+    return reshape(copies, (batch, heads * repeats, length, width))
+
+
+def add_in_place(scores: Tensor, mask: Tensor) -> Tensor:
+    """scores.add_(mask): the same memory. The CPU casts a mask of another dtype first."""
+    node = make_node("AddBackward0", _added_backward, scores, mask)
+    if mask.dtype != scores.dtype and not mask.trace.backend.cuda:
+        empty(mask.trace, mask.shape, scores.dtype, "aten::to")
+    return attach(scores.alias(), node)
+
+
+def _added_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
+    return (gradient, gradient)
+
+
+def safe_softmax(scores: Tensor) -> Tensor:
+    """Softmax over the last dimension with zeros where a row is all -inf, set in place (_safe_softmax). Saves its
+    result."""
+    node = make_node("SafeSoftmaxBackward0", one_gradient, scores)
+    output = empty(scores.trace, scores.shape, scores.dtype, "aten::_softmax")
+    masked = empty(scores.trace, scores.shape, "bool", "aten::isneginf")
+    rows = empty(scores.trace, (*scores.shape[:-1], 1), "bool", "aten::all")
+    zero = empty(scores.trace, (), scores.dtype, "aten::scalar_tensor")
+    del zero, rows, masked
     if node is not None:
-        node.save(log_sum_exp)
+        node.context = "aten::_softmax_backward_data"
         node.save(output)
     return attach(output, node)
-
-
-def _like(tensor: Tensor, operation: str) -> Tensor:
-    """A fresh [batch, heads, length, head_dim], laid out in memory as [batch, length, heads, head_dim]."""
-    batch, heads, length, head_dim = tensor.shape
-    strides = contiguous_strides((batch, length, heads, head_dim))
-    return empty(tensor.trace, tensor.shape, tensor.dtype, operation, (strides[0], strides[2], strides[1], strides[3]))
 
 
 def _float_mask(visible: Tensor, dtype: str) -> Tensor:
@@ -70,27 +149,15 @@ def _float_mask(visible: Tensor, dtype: str) -> Tensor:
     return mask
 
 
-def _flash_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
-    """Gradients of query, key and value, and per thread two blocks of scores and a row of sums."""
-    key, query, value = saved[-5], saved[-4], saved[-3]
-    trace, operation = query.trace, "aten::_scaled_dot_product_flash_attention_for_cpu_backward"
-    gradients = (_like(query, operation), _like(key, operation), _like(value, operation))
-    rows, columns, threads = query_block(query.shape[2]), min(KEY_BLOCK, key.shape[2]), trace.backend.threads
-    scores = empty(trace, (threads, 2, rows, columns), "fp32", "flash attention's buffer per thread")
-    reduced = None
-    if query.dtype != "fp32":
-        reduced = empty(trace, (threads, 2, rows, columns), query.dtype, "flash attention's buffer per thread")
-    empty(trace, (rows,), "fp32", "flash attention's buffer per thread")
-    del scores, reduced
-    return gradients
-
-
 def masked_fill(scores: Tensor, hidden: Tensor) -> Tensor:
-    """scores where `hidden` is False, a constant elsewhere. Saves the mask."""
+    """scores where `hidden` is False, a constant elsewhere; both are broadcast. Saves the mask."""
     node = make_node("MaskedFillBackward0", _masked_fill_backward, scores)
     if node is not None:
         node.save(hidden)
-    return attach(empty(scores.trace, scores.shape, scores.dtype, "aten::masked_fill"), node)
+    shape = broadcast_shape(scores.shape, hidden.shape)
+    if shape == scores.shape:
+        shape = scores.shape  # its sizes have the names that fit
+    return attach(empty(scores.trace, shape, scores.dtype, "aten::masked_fill"), node)
 
 
 def _masked_fill_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:

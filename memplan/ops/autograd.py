@@ -15,10 +15,13 @@ import sys
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Any
+from weakref import ref
 
 from memplan.ops import layout
 from memplan.ops.layout import Shape
-from memplan.ops.tensor import Number, Parameter, Tensor, empty, result_layout
+from memplan.ops.reduction import take_buffers
+from memplan.ops.size import product
+from memplan.ops.tensor import Leaf, Number, Parameter, Tensor, empty, result_layout, row_major_copy
 from memplan.ops.trace import Trace
 
 Gradients = Sequence[Tensor | None]
@@ -123,7 +126,7 @@ class Node:
 class AccumulateGrad(Node):
     """The end of the graph at one parameter."""
 
-    __slots__ = ("parameter",)
+    __slots__ = ("__weakref__", "parameter")
 
     def __init__(self, parameter: Parameter) -> None:
         self.name = "AccumulateGrad"
@@ -147,7 +150,9 @@ class AccumulateGrad(Node):
             if sys.getrefcount(gradients[0]) <= _IN_LIST_ONLY and gradients[0].strides is None:
                 parameter.grad = gradients[0].alias()
             else:
-                parameter.grad = empty(parameter.trace, parameter.shape, parameter.dtype, "aten::clone")
+                parameter.grad = row_major_copy(gradients[0])
+        if parameter.hook is not None:
+            parameter.hook(parameter)
         return []
 
 
@@ -156,6 +161,10 @@ def gradient_edge(tensor: Tensor) -> Edge:
     if tensor.node is not None:
         return Edge(tensor.node, tensor.output_index, tensor.shape, tensor.dtype)
     assert isinstance(tensor, Parameter)
+    if isinstance(tensor, Leaf):
+        collector = tensor.accumulator() or AccumulateGrad(tensor)
+        tensor.accumulator = ref(collector)
+        return Edge(collector, 0, tensor.shape, tensor.dtype)
     accumulators = tensor.trace.accumulators
     node = accumulators.get(tensor)
     if node is None:
@@ -191,14 +200,23 @@ def validate(node: Node, gradients: list[Tensor | None]) -> None:
         if gradient.shape != edge.shape:
             gradients[index] = gradient = sum_to(gradient, edge.shape)
         if gradient.dtype != edge.dtype:
-            gradients[index] = empty(gradient.trace, gradient.shape, edge.dtype, "aten::to", gradient.strides)
+            strides = gradient.strides
+            if strides is not None and not layout.is_dense(gradient.shape, strides):
+                strides = result_layout(gradient.shape, (gradient,))
+            gradients[index] = empty(gradient.trace, gradient.shape, edge.dtype, "aten::to", strides)
         del gradient
 
 
 def sum_to(gradient: Tensor, shape: Shape) -> Tensor:
     """The gradient of a broadcast operand: summed over the expanded dimensions (aten/src/ATen/ExpandUtils.h)."""
     total = empty(gradient.trace, shape, gradient.dtype, "aten::sum")
-    if gradient.dtype != "fp32" and layout.reduced_runs(gradient.shape, gradient.full_strides(), shape) > 1:
+    if gradient.trace.backend.cuda:
+        offset = len(gradient.shape) - len(shape)
+        axes = [axis for axis, length in enumerate(gradient.shape) if axis < offset or shape[axis - offset] != length]
+        take_buffers(gradient.trace, gradient.shape, gradient.full_strides(), axes, gradient.dtype, gradient.dtype)
+    elif gradient.dtype == "fp32":
+        _take_sums_of_threads(gradient, shape)
+    elif layout.reduced_runs(gradient.shape, gradient.full_strides(), shape) > 1:
         # Half precision over dimensions that do not lie together is summed in fp32 copies
         # (aten/src/ATen/native/ReduceOps.cpp, should_use_acc_buffer).
         wide = empty(gradient.trace, shape, "fp32", "aten::to")
@@ -209,6 +227,18 @@ def sum_to(gradient: Tensor, shape: Shape) -> Tensor:
     view = total.alias()  # leading dimensions are kept by the sum and viewed away
     view.base = total
     return view
+
+
+def _take_sums_of_threads(gradient: Tensor, shape: Shape) -> None:
+    """Many elements summed up to a single one: each thread has a sum of its own
+    (aten/src/ATen/native/TensorIteratorReduce.cpp, two_pass_reduction)."""
+    threads = gradient.trace.backend.threads
+    if threads > 1 and all(length == 1 for length in shape) and product(gradient.shape) >= _GRAIN:
+        gradient.trace.free(gradient.trace.allocate((threads,), gradient.dtype, "sum of each thread"))
+
+
+_GRAIN = 32768
+"""aten/src/ATen/TensorIterator.h, GRAIN_SIZE."""
 
 
 def backward(loss: Tensor) -> None:

@@ -6,7 +6,7 @@ from memplan.errors import NotModelledError
 
 OLDEST = (2, 6)
 NEWEST = (2, 14)
-"""The releases whose rules have been held against real runs: 2.6 to 2.11, 2.13 and 2.14."""
+"""The releases whose rules have been held against real runs on the CPU: 2.6 to 2.11, 2.13 and 2.14."""
 
 CURRENT = (2, 13)
 """The release whose rules are used where nobody says otherwise."""
@@ -28,17 +28,41 @@ class Backend:
 
     `threads` sizes the per-thread buffers of CPU kernels. The CPU rules hold for runs with oneDNN switched off
     (`torch.backends.mkldnn`), as memplan measures them: oneDNN's scratchpads depend on the processor's instruction set.
+    `compute_capability` and `multiprocessors` size the workspaces of CUDA kernels and libraries.
     """
 
-    __slots__ = ("draws_integer_noise", "groups_heads_in_flash", "scales_after_cast", "threads")
+    __slots__ = (
+        "compute_capability", "cuda", "draws_integer_noise", "multiprocessors", "scales_after_cast", "threads", "torch",
+    )  # fmt: skip
 
-    def __init__(self, name: str, threads: int, torch: tuple[int, int] = CURRENT) -> None:
-        if name != "cpu":
-            raise NotModelledError(f"memplan has no operation rules for the backend {name!r} yet")
+    def __init__(
+        self,
+        name: str,
+        threads: int = 1,
+        torch: tuple[int, int] = CURRENT,
+        compute_capability: tuple[int, int] = (9, 0),
+        multiprocessors: int = 132,
+    ) -> None:
+        if name not in ("cpu", "cuda"):
+            raise NotModelledError(f"memplan has no operation rules for the backend {name!r}")
+        self.cuda = name == "cuda"
         self.threads = threads
+        self.torch = torch
+        self.compute_capability = compute_capability
+        self.multiprocessors = multiprocessors
         # F.dropout draws 32-bit integers first (aten/src/ATen/native/cpu/UnaryOpsKernel.cpp, bernoulli_mkl_kernel).
         self.draws_integer_noise = torch < (2, 7)
         # rms_norm casts back to the input's dtype before it applies the weight (aten/src/ATen/native/layer_norm.cpp).
         self.scales_after_cast = torch < (2, 7)
-        # The CPU's flash kernel takes fewer key-value heads than query heads.
-        self.groups_heads_in_flash = torch >= (2, 9)
+
+    @property
+    def threads_per_multiprocessor(self) -> int:
+        """Threads that are resident at most (CUDA C++ Programming Guide, technical specifications by capability)."""
+        if self.compute_capability == (7, 5):
+            return 1024
+        major, minor = self.compute_capability
+        return 1536 if (major == 8 and minor > 0) or major >= 11 else 2048
+
+    def groups_heads(self, kernel: str) -> bool:
+        """Whether an attention kernel takes fewer key-value than query heads: flash does, on the CPU since 2.9."""
+        return kernel == "flash" and (self.cuda or self.torch >= (2, 9))

@@ -3,16 +3,17 @@
 Mirrors torch/utils/checkpoint.py (_checkpoint_without_reentrant_generator).
 
 In the forward pass every saved tensor is replaced by an empty holder. The first holder that is asked for runs the
-function again; what it saves this time is handed out, once each. The second run stops as soon as it has saved as many
-tensors as the first ("early stop").
+function again; what it saves this time is handed out, once each, but what nobody can ask for any more, since its node
+is gone, is not kept. The second run stops as soon as it has saved as many tensors as the first ("early stop").
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import ref
 
 from memplan.ops.autograd import SavedTensorHooks
-from memplan.ops.tensor import Tensor, empty
+from memplan.ops.tensor import Leaf, Tensor, empty
 
 GENERATOR_STATE_BYTES = 5056
 """torch.get_rng_state() on the CPU: aten/src/ATen/CPUGeneratorImpl.cpp, sizeof(CPUGeneratorImplState)."""
@@ -20,6 +21,15 @@ GENERATOR_STATE_BYTES = 5056
 
 class _StopRecomputation(Exception):
     """Everything that was saved before has been saved again."""
+
+
+class _Holder:
+    """What a node keeps in place of a tensor: its number."""
+
+    __slots__ = ("__weakref__", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 class _Forward(SavedTensorHooks):
@@ -33,23 +43,24 @@ class _Forward(SavedTensorHooks):
         self.arguments = tuple(_reattached(item) if isinstance(item, Tensor) else item for item in arguments)
         self.generator_state: Tensor | None = _generator_state(first)
         self.autocast_dtype = self.trace.autocast_dtype
-        self.saved = 0
+        self.holders: list[ref[_Holder]] = []
         self.recomputed: list[Tensor | None] | None = None
 
     def pack(self, tensor: Tensor) -> object:
-        self.saved += 1
-        return self.saved - 1
+        holder = _Holder(len(self.holders))
+        self.holders.append(ref(holder))
+        return holder
 
-    def unpack(self, packed: int) -> Tensor:
+    def unpack(self, packed: _Holder) -> Tensor:
         if self.recomputed is None:
             self.recomputed = self._recompute()
-        tensor, self.recomputed[packed] = self.recomputed[packed], None
+        tensor, self.recomputed[packed.number] = self.recomputed[packed.number], None
         assert tensor is not None
         return tensor
 
     def _recompute(self) -> list[Tensor | None]:
         trace = self.trace
-        hooks = _Recomputation(self.saved)
+        hooks = _Recomputation(self.holders)
         before, module, grad_enabled = trace.hooks, trace.module, trace.grad_enabled
         trace.hooks, trace.grad_enabled = hooks, True
         trace.begin_forward_pass()
@@ -71,26 +82,32 @@ class _Forward(SavedTensorHooks):
 class _Recomputation(SavedTensorHooks):
     """Collects what the second run saves."""
 
-    def __init__(self, expected: int) -> None:
-        self.expected = expected
+    def __init__(self, holders: list[ref[_Holder]]) -> None:
+        self.holders = holders
         self.tensors: list[Tensor | None] = []
 
     def pack(self, tensor: Tensor) -> object:
-        self.tensors.append(tensor)
-        if len(self.tensors) == self.expected:
+        wanted = self.holders[len(self.tensors)]() is not None
+        self.tensors.append(tensor if wanted else None)
+        if len(self.tensors) == len(self.holders):
             raise _StopRecomputation
-        return None
+        return tensor  # held by the second run's own graph
 
 
 def _reattached(tensor: Tensor) -> Tensor:
     """An input as it was: same memory, same place in the graph."""
+    if isinstance(tensor, Leaf):
+        return tensor
     copy = tensor.alias()
     copy.requires_grad, copy.node, copy.output_index = tensor.requires_grad, tensor.node, tensor.output_index
     return copy
 
 
-def _generator_state(like: Tensor) -> Tensor:
-    return empty(like.trace, (GENERATOR_STATE_BYTES,), "uint8", "torch.get_rng_state")
+def _generator_state(like: Tensor) -> Tensor | None:
+    """Kept on the host, that of a GPU's generator too (torch/utils/checkpoint.py, get_device_states)."""
+    return (
+        None if like.trace.backend.cuda else empty(like.trace, (GENERATOR_STATE_BYTES,), "uint8", "torch.get_rng_state")
+    )
 
 
 def checkpoint(function: Callable[..., Tensor], *arguments: object) -> Tensor:

@@ -140,13 +140,24 @@ def elementwise_strides(shape: Shape, operands: tuple[tuple[Shape, Strides], ...
 
 
 def reduced_runs(shape: Shape, strides: Strides, target: Shape) -> int:
-    """How many separate runs of dimensions a sum of `shape` to `target` goes over: neighbours count as one."""
+    """How many separate runs of dimensions a sum of `shape` to `target` goes over. TensorIterator sorts them by stride;
+    those that follow each other in memory count as one."""
     offset = len(shape) - len(target)
+    summed = sorted(
+        (strides[axis], shape[axis])
+        for axis in range(len(shape))
+        if shape[axis] != 1 and (axis < offset or target[axis - offset] == 1)
+    )
     runs = 0
     step = 0
-    for axis in range(len(shape) - 1, -1, -1):
-        if shape[axis] != 1 and (axis < offset or target[axis - offset] == 1):
-            if not runs or strides[axis] != step:
-                runs += 1
-            step = strides[axis] * shape[axis]
+    for stride, length in summed:
+        if not runs or stride != step:
+            runs += 1
+        step = stride * length
     return runs
+
+
+def forget() -> None:
+    """Drop all kept answers: they hold the very sizes they were asked with."""
+    for answer in (contiguous_strides, is_contiguous, view_strides, elementwise_strides):
+        answer.cache_clear()

@@ -7,6 +7,7 @@ from memplan.ops.elementwise import to
 from memplan.ops.size import product
 from memplan.ops.tensor import Parameter, Tensor, empty
 from memplan.ops.views import contiguous, reshape, view_of
+from memplan.ops.workspaces import fuses_bias, take_workspaces
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -20,7 +21,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         # The arguments are cast last to first: the order in which C++ compilers evaluate them.
         bias = None if bias is None else cached_cast(bias, dtype)
         weight = cached_cast(weight, dtype)
-        x = to(x, dtype)
+        x = cached_cast(x, dtype)
     if len(x.shape) == 2:
         return _product(x, _transposed(weight), bias)
     rows, shape = product(x.shape[:-1]), (*x.shape[:-1], weight.shape[0])
@@ -50,13 +51,25 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if node.wants(1):
             node.save(weight)
     shape = (x.shape[0], weight.shape[0])
-    return attach(empty(x.trace, shape, x.dtype, "aten::mm" if bias is None else "aten::addmm"), node)
+    output = empty(x.trace, shape, x.dtype, "aten::mm" if bias is None else "aten::addmm")
+    if x.trace.backend.cuda:
+        take_workspaces(x.trace, bias is not None and fuses_bias(x.trace.backend, x.shape[0], weight.shape))
+    return attach(output, node)
+
+
+def multiplied(x: Tensor, weight: Tensor) -> Tensor:
+    """x [rows, n] @ weight [n, m], outside the graph."""
+    x = _multipliable(x)
+    output = empty(x.trace, (x.shape[0], weight.shape[1]), x.dtype, "aten::mm")
+    take_workspaces(x.trace)
+    return output
 
 
 def _input_gradient(node: Node, gradient: Tensor, saved: Saved) -> Tensor | None:
     if not node.wants(1):
         return None
     fresh = empty(gradient.trace, (gradient.shape[0], saved[-1].shape[1]), gradient.dtype, "aten::mm")
+    take_workspaces(gradient.trace)
     # An input of one element counts as column-major: its gradient comes transposed, as a view (mm_mat1_backward).
     return view_of(fresh, fresh.shape, None) if fresh.shape == (1, 1) else fresh
 
@@ -64,7 +77,9 @@ def _input_gradient(node: Node, gradient: Tensor, saved: Saved) -> Tensor | None
 def _weight_gradient(node: Node, gradient: Tensor, saved: Saved) -> Tensor | None:
     if not node.wants(2):
         return None
-    return empty(gradient.trace, (gradient.shape[-1], saved[0].shape[-1]), gradient.dtype, "aten::mm")
+    output = empty(gradient.trace, (gradient.shape[-1], saved[0].shape[-1]), gradient.dtype, "aten::mm")
+    take_workspaces(gradient.trace)
+    return output
 
 
 def _mm_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
@@ -75,7 +90,8 @@ def _mm_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
 
 def _addmm_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
     """The bias gets the gradient itself, which is then summed to its shape."""
-    gradient = _multipliable(gradient)
+    if node.wants(1) or node.wants(2):
+        gradient = _multipliable(gradient)
     to_input = _input_gradient(node, gradient, saved)
     return (gradient, to_input, _weight_gradient(node, gradient, saved))
 
@@ -87,10 +103,11 @@ def _multipliable(gradient: Tensor) -> Tensor:
 
 
 def cached_cast(parameter: Tensor, dtype: str) -> Tensor:
-    """Autocast's cast of a weight, once per forward pass (aten/src/ATen/autocast_mode.cpp, cached_cast)."""
+    """Autocast's cast of a weight, once per forward pass where it is an fp32 weight that is trained
+    (aten/src/ATen/autocast_mode.cpp, cached_cast), else at each use."""
     if parameter.dtype == dtype:
         return parameter
-    if not isinstance(parameter, Parameter):
+    if not isinstance(parameter, Parameter) or not parameter.requires_grad or parameter.dtype != "fp32":
         return to(parameter, dtype)
     cache = parameter.trace.autocast_cache
     cast = cache.get(parameter)

@@ -1,4 +1,4 @@
-"""Optimizer states and the temporaries of a step (torch/optim/adam.py, adamw.py, sgd.py), on the CPU.
+"""Optimizer states and the temporaries of a step (torch/optim/adam.py, adamw.py, sgd.py).
 
 - for-loop: one parameter after another; Adam's denominator is computed out of place, and the one of the parameter
   before is still held by the loop variable while the next is made;
@@ -9,18 +9,27 @@
 from __future__ import annotations
 
 from memplan.ops.elementwise import in_place, number, pointwise
-from memplan.ops.tensor import Parameter, Tensor, empty
+from memplan.ops.tensor import Parameter, Storage, Tensor, empty
 from memplan.ops.trace import Trace
 
 
 class Optimizer:
-    """State per parameter, and one step over all of them. `implementation` is for-loop, foreach or fused."""
+    """State per parameter, and one step over all of them. `implementation` is for-loop, foreach or fused.
+
+    One that steps within the backward pass has a single parameter, its `home`: what comes after it belongs there too.
+    """
 
     def __init__(self, trace: Trace, parameters: list[Parameter], implementation: str) -> None:
         self.trace = trace
-        self.parameters = parameters
+        self.parameters = [parameter for parameter in parameters if not parameter.unused]
         self.implementation = implementation
         self.state: list[list[Tensor]] = []
+        self.home: Parameter | None = None
+
+    @property
+    def parts(self) -> list[Optimizer]:
+        """The optimizers this is made of."""
+        return [self]
 
     def allocate_state(self) -> None:
         """What the first step created and every later one keeps."""
@@ -28,10 +37,15 @@ class Optimizer:
             self._at(parameter)
             tensors = self.new_state(parameter)
             for tensor in tensors:
-                if tensor.storage.allocation is not None:
-                    tensor.storage.allocation.component = "optimizer_state"
+                keep(tensor)
             self.state.append(tensors)
         self._leave()
+
+    def make_states(self) -> None:
+        """The first step makes every state before it updates anything (_init_group)."""
+        for tensors in self.state:
+            for tensor in tensors:
+                self.trace.first_use(tensor)
 
     def new_state(self, parameter: Parameter) -> list[Tensor]:
         """The state tensors of one parameter."""
@@ -53,8 +67,25 @@ class Optimizer:
         self.trace.module = parameter.name
 
     def _leave(self) -> None:
+        if self.home is not None:
+            self._at(self.home)
+            return
         self.trace.enter_repeat(None)
         self.trace.module = ""
+
+
+def keep(tensor: Tensor) -> Tensor:
+    """A tensor that is the optimizer's for good."""
+    if tensor.storage.allocation is not None:
+        tensor.storage.allocation.component = "optimizer_state"
+    return tensor
+
+
+def step_counter(trace: Trace) -> Tensor:
+    """How many steps a parameter has had: on a card it is counted on the host."""
+    if trace.backend.cuda:
+        return Tensor(Storage(trace, None), (), "fp32")
+    return empty(trace, (), "fp32", "step")
 
 
 class Adam(Optimizer):
@@ -66,13 +97,12 @@ class Adam(Optimizer):
 
     def new_state(self, parameter: Parameter) -> list[Tensor]:
         moment = (self.trace, parameter.shape, parameter.dtype)
-        return [
-            empty(self.trace, (), "fp32", "step"),
-            empty(*moment, "exp_avg"),
-            empty(*moment, "exp_avg_sq"),
-        ]
+        fused = self.implementation == "fused"
+        step = empty(self.trace, (), "fp32", "step") if fused else step_counter(self.trace)
+        return [step, empty(*moment, "exp_avg"), empty(*moment, "exp_avg_sq")]
 
     def step(self) -> None:
+        self.make_states()
         if self.implementation == "for-loop":
             self._for_loop()
         elif self.implementation == "foreach":
@@ -98,8 +128,8 @@ class Adam(Optimizer):
         del denominator
 
     def _foreach(self) -> None:
-        one = empty(self.trace, (), "fp32", "torch.tensor")
-        del one
+        if not self.trace.backend.cuda:
+            empty(self.trace, (), "fp32", "torch.tensor")
         if self.weight_decay:
             self._each_in_place(self.parameters)
         self._each_in_place([state[2] for state in self.state])
@@ -136,6 +166,7 @@ class SGD(Optimizer):
         return [empty(self.trace, parameter.shape, parameter.dtype, "momentum_buffer")]
 
     def step(self) -> None:
+        self.make_states()
         if self.momentum and self.implementation != "fused":
             for parameter, state in zip(self.parameters, self.state, strict=True):
                 self._at(parameter)

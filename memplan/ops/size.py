@@ -11,6 +11,9 @@ class Size(int):
     name: str
 
     def __new__(cls, value: int, name: str) -> Size:
+        if type(value) is not int and hasattr(value, "named"):  # one that knows more of itself (symbols.py)
+            named: Size = value.named(name)
+            return named
         size = super().__new__(cls, value)
         size.name = name
         return size

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from memplan.ops import layout
 from memplan.ops.autograd import Gradients, Node, Saved, attach, make_node, sum_to
+from memplan.ops.elementwise import common_dtype, to
 from memplan.ops.layout import Shape, Strides
-from memplan.ops.tensor import Tensor, empty
+from memplan.ops.tensor import Tensor, empty, row_major_copy
 
 
 def view_of(tensor: Tensor, shape: Shape, strides: Strides | None, node: Node | None = None) -> Tensor:
@@ -21,10 +22,13 @@ def view_of(tensor: Tensor, shape: Shape, strides: Strides | None, node: Node | 
 
 def contiguous(tensor: Tensor) -> Tensor:
     """The tensor itself, or a row-major copy of it."""
-    if tensor.strides is None:
-        return tensor
+    return tensor if tensor.strides is None else copied(tensor)
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """A row-major copy (clone)."""
     node = make_node("CloneBackward0", _same_backward, tensor)
-    return attach(empty(tensor.trace, tensor.shape, tensor.dtype, "aten::clone"), node)
+    return attach(row_major_copy(tensor), node)
 
 
 def _same_backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
@@ -128,6 +132,23 @@ def narrow(tensor: Tensor, axis: int, length: int) -> Tensor:
     return view_of(tensor, shape, tensor.full_strides())
 
 
+def slice_(tensor: Tensor, axis: int, length: int) -> Tensor:
+    """`length` elements along one dimension, as a view; the tensor itself where that is all of it. The gradient is a
+    zero tensor of the input's size with that part filled (slice_backward)."""
+    axis %= len(tensor.shape)
+    if length == tensor.shape[axis]:
+        return tensor
+    node = make_node("SliceBackward0", _zeros_backward, tensor)
+    if node is not None:
+        node.context = tensor.shape
+    return attach(narrow(tensor, axis, length), node)
+
+
+def slice_from(tensor: Tensor, axis: int, start: int) -> Tensor:
+    """What lies from `start` on along one dimension, as a view with the same gradient."""
+    return slice_(tensor, axis, tensor.shape[axis] - start)
+
+
 def select(tensor: Tensor, axis: int) -> Tensor:
     """tensor[:, i] and its like. The gradient is a zero tensor of the input's size with one slice filled."""
     axis %= len(tensor.shape)
@@ -159,15 +180,32 @@ def _chunk_backward(node: Node, gradients: Sequence[Tensor], saved: Saved) -> Gr
     return (empty(gradients[0].trace, node.context, gradients[0].dtype, "aten::cat"),)
 
 
-def cat(tensors: Sequence[Tensor], axis: int) -> Tensor:
-    """Tensors joined along one dimension. The gradients are slices of the incoming one."""
+def split(tensor: Tensor, lengths: Sequence[int], axis: int) -> list[Tensor]:
+    """Parts of these lengths along one dimension, as views of one node (split_with_sizes)."""
+    axis %= len(tensor.shape)
+    node = make_node("SplitWithSizesBackward0", _chunk_backward, tensor)
+    if node is not None:
+        node.context = tensor.shape
+        node.outputs = len(lengths)
+    strides = tensor.full_strides()
+    parts = ((*tensor.shape[:axis], length, *tensor.shape[axis + 1 :]) for length in lengths)
+    return [attach(view_of(tensor, part, strides), node, index) for index, part in enumerate(parts)]
+
+
+def cat(tensors: Sequence[Tensor], axis: int, length: int | None = None) -> Tensor:
+    """Tensors joined along one dimension. The gradients are slices of the incoming one. Autocast casts all to the
+    widest dtype among them (aten/src/ATen/autocast_mode.h, AT_FORALL_PROMOTE). `length` is that of the result, under a
+    name."""
+    if tensors[0].trace.autocast_dtype is not None:
+        widest = common_dtype(tensors)
+        tensors = [to(tensor, widest) for tensor in tensors]
     first = tensors[0]
     axis %= len(first.shape)
     node = make_node("CatBackward0", _cat_backward, *tensors)
     lengths = [tensor.shape[axis] for tensor in tensors]
     if node is not None:
         node.context = (axis, lengths)
-    shape = (*first.shape[:axis], sum(lengths), *first.shape[axis + 1 :])
+    shape = (*first.shape[:axis], sum(lengths) if length is None else length, *first.shape[axis + 1 :])
     return attach(empty(first.trace, shape, first.dtype, "aten::cat"), node)
 
 

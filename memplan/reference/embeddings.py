@@ -30,7 +30,7 @@ class InputEmbedding(nn.Module):
         self.norm = make_norm(config) if config.embedding_norm else None
         self.dropout = nn.Dropout(config.embedding_dropout)
 
-    def forward(self, x: Tensor, token_types: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, token_types: Tensor | None, places: Tensor | int = 0) -> Tensor:
         if self.scale != 1.0:
             x = x * self.scale
         if self.token_types is not None:
@@ -38,7 +38,7 @@ class InputEmbedding(nn.Module):
         if self.class_token is not None:
             x = torch.cat((self.class_token.expand(x.shape[0], -1, -1), x), dim=1)  # [B, 1 + S, E]
         if self.positions is not None:
-            x = self.positions(x)
+            x = self.positions(x, places)
         if self.norm is not None:
             x = self.norm(x)
         embedded: Tensor = self.dropout(x)  # [B, S, E]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from memplan.config.model import Transformer
+from memplan.reference.attention import soft_cap
 from memplan.reference.feedforward import activation_function
 from memplan.reference.norm import make_norm
 
@@ -19,12 +21,26 @@ class LanguageModellingHead(nn.Module):
         self.activation = activation_function(config.activation)
         self.norm = make_norm(config) if config.head_transform else None
         self.projection = nn.Linear(config.hidden_size, config.vocab_size, bias=config.head_bias)
+        self.soft_cap = config.logit_soft_cap
 
     def forward(self, x: Tensor, real: Tensor | None) -> Tensor:
+        return self.logits(self.transformed(x, real))
+
+    def transformed(self, x: Tensor, real: Tensor | None) -> Tensor:
+        """What the logits are made from, [B, S, E]."""
         if self.transform is not None and self.norm is not None:
             x = self.norm(self.activation(self.transform(x)))
-        logits: Tensor = self.projection(x)  # [B, S, V]
-        return logits
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """[..., E] -> [..., V]."""
+        logits: Tensor = self.projection(x)
+        return soft_cap(logits, self.soft_cap) if self.soft_cap else logits
+
+    def chunk_loss(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of x [C, E] against labels [C], in fp32 and summed."""
+        logits = self.logits(x)
+        return F.cross_entropy(logits.float(), labels, reduction="sum")
 
 
 class TokenClassificationHead(nn.Module):

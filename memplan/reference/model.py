@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,10 +28,28 @@ class Batch:
     source_real: Tensor | None = None  # [B, T]
 
 
+@dataclass
+class Prompt:
+    """What a model reads before it writes: the decoder's prompts, padded on the left where they differ in length, and
+    the encoder's source. An encoder alone reads, padded on the right."""
+
+    tokens: Tensor  # [B, S]
+    real: Tensor | None = None  # [B, S], False where a token is padding
+    token_types: Tensor | None = None  # [B, S]
+    source: Tensor | None = None  # [B, T], encoder-decoder only
+    source_real: Tensor | None = None  # [B, T]
+
+
 class Transformer(nn.Module):
     """Encoder-only, decoder-only, or encoder-decoder with cross-attention."""
 
-    def __init__(self, config: Configuration, kernel: Kernel = "flash", recompute: Recompute = "none") -> None:
+    def __init__(
+        self,
+        config: Configuration,
+        kernel: Kernel = "flash",
+        recompute: Recompute = "none",
+        recompute_every: int = 1,
+    ) -> None:
         super().__init__()
         self.kernel = kernel
         self.class_token = config.head == "classification" and config.pooling == "class_token"
@@ -39,27 +58,31 @@ class Transformer(nn.Module):
         self.decoder: Stack | None = None
         if config.architecture != "decoder":
             layers = config.num_layers if config.architecture == "encoder" else config.num_encoder_layers
-            self.encoder = Stack(config, layers, kernel, recompute, causal=False, cross=False)
+            self.encoder = Stack(config, layers, kernel, recompute, False, False, recompute_every)
         if config.architecture != "encoder":
             cross = config.architecture == "encoder-decoder"
-            self.decoder = Stack(config, config.num_layers, kernel, recompute, causal=True, cross=cross)
+            self.decoder = Stack(config, config.num_layers, kernel, recompute, True, cross, recompute_every)
         self.head = make_head(config)
         if config.tie_embeddings and isinstance(self.head, LanguageModellingHead):
             self.head.projection.weight = self.token_embedding.weight
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch | Prompt) -> Tensor:
+        return self.read(batch, self.head)
+
+    def read(self, batch: Batch | Prompt, head: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
+        """What `head` makes of the hidden states [B, S, E] and of which tokens are real."""
         if self.decoder is None:
             assert self.encoder is not None
             real = self.with_class_token(batch.real)
-            logits: Tensor = self.head(self.encoder(self.token_embedding(batch.tokens), real, batch.token_types), real)
+            made = head(self.encoder(self.token_embedding(batch.tokens), real, batch.token_types), real)
         elif self.encoder is None:
-            logits = self.head(self.decoder(self.token_embedding(batch.tokens), batch.real), batch.real)
+            made = head(self.decoder(self.token_embedding(batch.tokens), batch.real), batch.real)
         else:
             memory = self.encoder(self.token_embedding(batch.source), batch.source_real)
             memory_mask = attention_mask(memory, batch.source_real, causal=False, kernel=self.kernel)
             x = self.decoder(self.token_embedding(batch.tokens), batch.real, None, memory, memory_mask)
-            logits = self.head(x, batch.real)
-        return logits
+            made = head(x, batch.real)
+        return made
 
     def with_class_token(self, real: Tensor | None) -> Tensor | None:
         """The class token in front is always real."""

@@ -9,27 +9,40 @@ from memplan.config.model import Transformer
 from memplan.config.run import Attention as Kernel
 from memplan.config.run import Recompute
 from memplan.reference.block import Block
+from memplan.reference.cache import Cache
 from memplan.reference.embeddings import InputEmbedding
-from memplan.reference.masks import attention_mask
+from memplan.reference.masks import attention_mask, biased_mask, kept_mask
 from memplan.reference.norm import make_norm
-from memplan.reference.positions import RelativePositions, RotaryPositions
+from memplan.reference.positions import AlibiPositions, RelativePositions, RotaryPositions
 
 
 class Stack(nn.Module):
-    """Embedded tokens in, hidden states out. With recompute = full each block keeps only its input."""
+    """Embedded tokens in, hidden states out. With recompute = full every `recompute_every`th block, the first
+    one among them, keeps only its input."""
 
     def __init__(
-        self, config: Transformer, layers: int, kernel: Kernel, recompute: Recompute, causal: bool, cross: bool
+        self,
+        config: Transformer,
+        layers: int,
+        kernel: Kernel,
+        recompute: Recompute,
+        causal: bool,
+        cross: bool,
+        recompute_every: int = 1,
     ) -> None:
         super().__init__()
         self.kernel = kernel
-        self.recompute = recompute
         self.causal = causal
+        self.window = config.sliding_window
         self.input = InputEmbedding(config)
         self.rotary = RotaryPositions(config) if config.positions == "rotary" else None
         relative = config.positions == "relative"
         self.relative = RelativePositions(config, bidirectional=not causal) if relative else None
-        self.layers = nn.ModuleList(Block(config, kernel, causal, cross) for _ in range(layers))
+        self.alibi = AlibiPositions(config, causal) if config.positions == "alibi" else None
+        self.layers = nn.ModuleList(
+            Block(config, kernel, causal, cross, recompute_of(index, recompute, recompute_every))
+            for index in range(layers)
+        )
         self.norm = make_norm(config) if config.final_norm else None
 
     def forward(
@@ -39,14 +52,31 @@ class Stack(nn.Module):
         token_types: Tensor | None = None,
         memory: Tensor | None = None,  # [B, T, E]
         memory_mask: Tensor | None = None,
+        cache: Cache | None = None,
+        places: Tensor | int = 0,  # of the first token, or of each, [B, S]
     ) -> Tensor:
-        x = self.input(x, token_types)
-        mask = attention_mask(x, real, self.causal, self.kernel)
-        rotary = self.rotary(x) if self.rotary is not None else None
-        bias = self.relative(x) if self.relative is not None else None
-        for layer in self.layers:
-            if self.recompute == "full":
+        x = self.input(x, token_types, places)
+        kernel = "naive" if self.alibi is not None else self.kernel  # with a bias the mask is written out in any case
+        span = None if cache is None else cache.extend(x.shape[1])
+        if span is None:
+            mask = attention_mask(x, real, self.causal, kernel, self.window)
+        else:
+            mask = kept_mask(x, real, kernel, self.window, span)
+        rotary = self.rotary(x, places) if self.rotary is not None else None
+        bias = self.relative(x, span) if self.relative is not None else None
+        if self.alibi is not None:
+            bias = self.alibi(x, span)
+            if self.kernel != "naive":
+                mask, bias = biased_mask(bias, mask), None
+        for number, layer in enumerate(self.layers):
+            if layer.recompute == "full":
                 x = checkpoint(layer, x, mask, rotary, bias, memory, memory_mask, use_reentrant=False)
             else:
-                x = layer(x, mask, rotary, bias, memory, memory_mask)
+                kept = None if cache is None else cache.layers[number]
+                x = layer(x, mask, rotary, bias, memory, memory_mask, kept)
         return x if self.norm is None else self.norm(x)
+
+
+def recompute_of(layer: int, recompute: Recompute, every: int) -> Recompute:
+    """What the layer of this number makes again in the backward pass."""
+    return "none" if recompute == "full" and layer % every else recompute

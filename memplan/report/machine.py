@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from memplan import __version__
+from memplan.profiles import fields
 
 if TYPE_CHECKING:
     from memplan.estimate import Estimate, LedgerLine, PhaseEstimate
@@ -26,36 +27,40 @@ def estimate_to_dict(estimate: Estimate, *, top: int = 5, ledger: Iterable[Ledge
         "schema_version": SCHEMA_VERSION,
         "memplan_version": __version__,
         "request": {
-            "model": _fields(estimate.model),
-            "run": _fields(estimate.run),
-            "device": _fields(estimate.device),
+            "model": fields(estimate.model),
+            "run": fields(estimate.run),
+            "device": fields(estimate.device),
         },
         "peak": {
             "phase": estimate.peak.name,
             "allocated_bytes": estimate.peak.peak_allocated_bytes,
-            "reserved_bytes": None,  # the caching allocator is not replayed yet
-            "device_bytes": None,  # no card has been measured yet
+            "reserved_bytes": estimate.tiers.reserved_bytes,
+            "device_bytes": estimate.tiers.device_bytes,
             "module": estimate.peak.peak_module,
             "operation": estimate.peak.peak_operation,
         },
-        "interval": _fields(estimate.interval),
+        "interval": fields(estimate.interval),
         "at_peak": estimate.at_peak,
-        "totals": _fields(estimate.totals),
-        "phases": [_phase(phase) for phase in estimate.phases],
-        "largest": [_line(line) for line in estimate.largest[:top]],
-        "fit": None if estimate.fit is None else _fields(estimate.fit),
+        "totals": fields(estimate.totals),
+        "phases": [phase_to_dict(phase) for phase in estimate.phases],
+        "largest": [line_to_dict(line) for line in estimate.largest[:top]],
+        "fit": None if estimate.fit is None else fields(estimate.fit),
         "assumptions": list(estimate.assumptions),
     }
+    if estimate.largest_batch is not None:
+        document["largest_batch"] = estimate.largest_batch
     if ledger is not None:
-        document["ledger"] = [_line(line) for line in ledger]
+        document["ledger"] = [line_to_dict(line) for line in ledger]
     return document
 
 
-def _phase(phase: PhaseEstimate) -> dict[str, Any]:
+def phase_to_dict(phase: PhaseEstimate) -> dict[str, Any]:
+    """One phase of the document."""
     return {
         "name": phase.name,
         "peak_allocated_bytes": phase.peak_allocated_bytes,
         "end_allocated_bytes": phase.end_allocated_bytes,
+        "peak_reserved_bytes": phase.peak_reserved_bytes,
         "at_peak": phase.at_peak,
         "at_end": phase.at_end,
         "module": phase.peak_module,
@@ -63,11 +68,7 @@ def _phase(phase: PhaseEstimate) -> dict[str, Any]:
     }
 
 
-def _line(line: LedgerLine) -> dict[str, Any]:
-    fields = _fields(line)
-    return {"size_bytes": fields.pop("size"), **fields}
-
-
-def _fields(record: Any) -> dict[str, Any]:
-    """The fields of a dataclass by name, in their order. dataclasses.asdict would copy every value deeply."""
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+def line_to_dict(line: LedgerLine) -> dict[str, Any]:
+    """One tensor, or several equal ones."""
+    values = fields(line)
+    return {"size_bytes": values.pop("size"), **values}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from memplan.config.run import TrainingRun
 from memplan.report.layout import Page, Row
-from memplan.report.words import copies_in_words, exact, model_in_words, run_in_words, spaced
+from memplan.report.words import copies_in_words, exact, model_in_words, run_in_words, sequences_in_words, spaced
 from memplan.units import human
 
 if TYPE_CHECKING:
     from memplan.estimate import Estimate, LedgerLine
+    from memplan.traced import TraceEstimate
 
 _VERDICT_STYLES = {"fits": "bold green", "tight": "bold yellow", "does_not_fit": "bold red"}
 
@@ -29,16 +31,16 @@ def render_estimate(
     """
     page = Page(width, colour)
     page.paragraph("", model_in_words(estimate.model, estimate.totals.parameter_count), "bold")
-    page.paragraph("", run_in_words(estimate.run, estimate.device))
+    page.paragraph("", run_in_words(estimate.model, estimate.run, estimate.device))
     page.skip()
-    _components_by_phase(page, estimate)
+    components_by_phase(page, estimate)
     page.skip()
-    _peak(page, estimate)
+    show_peak(page, estimate)
     page.skip()
-    _totals(page, estimate)
+    show_totals(page, estimate)
     if estimate.largest:
         page.title("The biggest tensors alive at the peak")
-        _lines(page, estimate.largest[:top])
+        show_lines(page, estimate.largest[:top])
     if estimate.fit is not None:
         page.skip()
         _fit(page, estimate)
@@ -48,11 +50,12 @@ def render_estimate(
             page.paragraph("- ", assumption)
     if ledger is not None:
         page.title("Every line of the ledger, in order of birth")
-        _lines(page, ledger, lifetimes=True)
+        show_lines(page, ledger, lifetimes=True)
     return page.text()
 
 
-def _components_by_phase(page: Page, estimate: Estimate) -> None:
+def components_by_phase(page: Page, estimate: Estimate | TraceEstimate) -> None:
+    """The table of components, each phase at its peak."""
     phases = estimate.phases
     highest = phases.index(estimate.peak)
     header = ["component", *(spaced(phase.name) for phase in phases)]
@@ -69,40 +72,55 @@ def _components_by_phase(page: Page, estimate: Estimate) -> None:
     page.table(header, rows, highlight=1 + highest)
 
 
-def _peak(page: Page, estimate: Estimate) -> None:
+def show_peak(page: Page, estimate: Estimate | TraceEstimate) -> None:
+    """The peak, where it is, and how sure that is."""
     peak = estimate.peak
     page.paragraph("peak:     ", f"{exact(peak.peak_allocated_bytes)} in {spaced(peak.name)}")
     page.paragraph("          ", f"at {peak.peak_module or 'the model itself'} ({peak.peak_operation})")
-    page.paragraph("interval: ", f"{_bounds(estimate.interval.allocated_bytes)}; {estimate.interval.basis}")
+    interval = estimate.interval
+    if estimate.tiers.reserved_bytes is None:
+        page.paragraph("interval: ", f"{_bounds(interval.allocated_bytes, exact)}; {interval.basis}")
+        return
+    page.skip()
+    rows = []
+    for name in ("allocated", "reserved", "device"):
+        size: int = getattr(estimate.tiers, f"{name}_bytes")
+        bounds = _bounds(getattr(interval, f"{name}_bytes"), human)
+        rows.append(Row([name, human(size), f"{size:,}", bounds], style="bold" if name == "device" else ""))
+    page.table(["tier", "peak", "bytes", "interval"], rows)
+    page.paragraph("interval: ", interval.basis)
 
 
-def _bounds(interval: tuple[int, int] | None) -> str:
+def _bounds(interval: tuple[int, int] | None, shown: Callable[[int], str]) -> str:
     if interval is None:
         return "not known"
     low, high = interval
-    return "exact" if low == high else f"{exact(low)} to {exact(high)}"
+    return "exact" if low == high else f"{shown(low)} to {shown(high)}"
 
 
-def _totals(page: Page, estimate: Estimate) -> None:
+def show_totals(page: Page, estimate: Estimate | TraceEstimate) -> None:
+    """What is held from step to step, and the saved activations; or from token to token."""
     totals = estimate.totals
 
     def row(name: str, size: int, style: str = "", rule: bool = False) -> Row:
         share = f"{size / totals.parameter_count:.2f}" if totals.parameter_count else "-"
         return Row([name, human(size), f"{size:,}", share], style, rule)
 
-    held = {
-        "parameters": totals.parameters_bytes,
-        "gradients": totals.gradients_bytes,
-        "optimizer state": totals.optimizer_state_bytes,
-    }
+    trains = isinstance(estimate.run, TrainingRun)
+    held = {"parameters": totals.parameters_bytes}
+    if trains:
+        held |= {"gradients": totals.gradients_bytes, "optimizer state": totals.optimizer_state_bytes}
+    else:
+        held["kv cache"] = totals.kv_cache_bytes
     saved = totals.saved_activations_bytes
     rows = [row(name, size) for name, size in held.items()]
     rows.append(row("sum", sum(held.values()), style="bold", rule=True))
-    rows.append(Row(["saved activations", human(saved), f"{saved:,}", "-"]))
+    if trains:
+        rows.append(Row(["saved activations", human(saved), f"{saved:,}", "-"]))
     page.table(["totals", "size", "bytes", "bytes a parameter"], rows)
 
 
-def _lines(page: Page, lines: Sequence[LedgerLine], lifetimes: bool = False) -> None:
+def show_lines(page: Page, lines: Sequence[LedgerLine], lifetimes: bool = False) -> None:
     """Ledger lines: sizes on the left; on the right, one below the other: where, how the size comes about, and why."""
     sizes = [(human(line.size * line.copies), copies_in_words(line)) for line in lines]
     widest = max((len(total) for total, _ in sizes), default=0)
@@ -123,3 +141,5 @@ def _fit(page: Page, estimate: Estimate) -> None:
     page.paragraph("capacity: ", exact(fit.capacity_bytes))
     page.paragraph("headroom: ", exact(fit.headroom_bytes))
     page.paragraph("verdict:  ", f"{spaced(fit.verdict)}: {fit.reason}", _VERDICT_STYLES[fit.verdict])
+    if estimate.largest_batch is not None:
+        page.paragraph("at once:  ", sequences_in_words(estimate.largest_batch))

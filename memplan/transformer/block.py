@@ -4,29 +4,41 @@ from __future__ import annotations
 
 from memplan.config.model import Transformer
 from memplan.config.run import Attention as Kernel
+from memplan.config.run import Recompute
 from memplan.ops.elementwise import add
 from memplan.ops.module import Module
 from memplan.ops.tensor import Tensor
 from memplan.ops.trace import Trace
 from memplan.transformer.attention import Attention
-from memplan.transformer.feedforward import FeedForward
+from memplan.transformer.cache import KeptLayer
+from memplan.transformer.experts import make_feedforward
+from memplan.transformer.latent import make_attention
 from memplan.transformer.layers import Dropout
 from memplan.transformer.norm import make_norm
 from memplan.transformer.sizes import Sizes
 
 
 class Block(Module):
-    """Pre-norm: x + f(norm(x)). Post-norm: norm(x + f(x))."""
+    """Pre-norm: x + f(norm(x)). Post-norm: norm(x + f(x)). Parallel, as in GPT-J: x + f(norm(x)) + g(norm(x))."""
 
-    def __init__(self, trace: Trace, config: Transformer, sizes: Sizes, kernel: Kernel, cross: bool) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        config: Transformer,
+        sizes: Sizes,
+        kernel: Kernel,
+        cross: bool,
+        recompute: Recompute = "none",
+    ) -> None:
         super().__init__(trace)
+        self.recompute = recompute
         self.pre_norm = config.norm_placement == "pre"
         self.attention_norm = make_norm(trace, config, sizes)
-        self.attention = Attention(trace, config, sizes, kernel)
+        self.attention = make_attention(trace, config, sizes, kernel, recompute)
         self.cross_norm = make_norm(trace, config, sizes) if cross else None
-        self.cross_attention = Attention(trace, config, sizes, kernel) if cross else None
-        self.feedforward_norm = make_norm(trace, config, sizes)
-        self.feedforward = FeedForward(trace, config, sizes)
+        self.cross_attention = Attention(trace, config, sizes, kernel, recompute=recompute) if cross else None
+        self.feedforward_norm = None if config.parallel_blocks else make_norm(trace, config, sizes)
+        self.feedforward = make_feedforward(trace, config, sizes)
         self.dropout = Dropout(trace, config.residual_dropout)
 
     def forward(
@@ -35,20 +47,28 @@ class Block(Module):
         mask: Tensor | None,
         rotary: tuple[Tensor, Tensor] | None = None,
         bias: Tensor | None = None,
-        memory: Tensor | None = None,  # [B, T, E], the encoder's output
+        memory: Tensor | None = None,  # [B, T, E], the encoder's output; None once it is kept
         memory_mask: Tensor | None = None,
+        kept: KeptLayer | None = None,
     ) -> Tensor:
-        if self.pre_norm:
+        own, other = (None, None) if kept is None else kept
+        if self.feedforward_norm is None:
             normed = self.attention_norm(x)
-            x = add(x, self.dropout(self.attention(normed, normed, mask, rotary, bias)))
+            x = add(x, self.dropout(self.attention(normed, normed, mask, rotary, bias, own)))
+            x = add(x, self.dropout(self.feedforward(normed)))
+        elif self.pre_norm:
+            normed = self.attention_norm(x)
+            x = add(x, self.dropout(self.attention(normed, normed, mask, rotary, bias, own)))
             if self.cross_attention is not None and self.cross_norm is not None:
                 normed = self.cross_norm(x)
-                x = add(x, self.dropout(self.cross_attention(normed, memory, memory_mask)))
+                x = add(x, self.dropout(self.cross_attention(normed, memory, memory_mask, None, None, other)))
             normed = self.feedforward_norm(x)
             x = add(x, self.dropout(self.feedforward(normed)))
         else:
-            x = self.attention_norm(add(x, self.dropout(self.attention(x, x, mask, rotary, bias))))
+            x = self.attention_norm(add(x, self.dropout(self.attention(x, x, mask, rotary, bias, own))))
             if self.cross_attention is not None and self.cross_norm is not None:
-                x = self.cross_norm(add(x, self.dropout(self.cross_attention(x, memory, memory_mask))))
+                x = self.cross_norm(
+                    add(x, self.dropout(self.cross_attention(x, memory, memory_mask, None, None, other)))
+                )
             x = self.feedforward_norm(add(x, self.dropout(self.feedforward(x))))
         return x

@@ -32,7 +32,7 @@ class InputEmbedding(Module):
         self.norm = make_norm(trace, config, sizes) if config.embedding_norm else None
         self.dropout = Dropout(trace, config.embedding_dropout)
 
-    def forward(self, x: Tensor, token_types: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, token_types: Tensor | None, places: Tensor | int = 0) -> Tensor:
         if self.scaled:
             x = mul(x, 1.0)
         if self.token_types is not None:
@@ -40,7 +40,7 @@ class InputEmbedding(Module):
         if self.class_token is not None:
             x = cat((expand(self.class_token, (x.shape[0], 1, x.shape[2])), x), 1)  # [B, 1 + S, E]
         if self.positions is not None:
-            x = self.positions(x)
+            x = self.positions(x, places)
         if self.norm is not None:
             x = self.norm(x)
         embedded: Tensor = self.dropout(x)  # [B, S, E]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from memplan.config.model import Transformer
 from memplan.ops.activation import tanh
 from memplan.ops.elementwise import div, mean, mul, to, total
+from memplan.ops.loss import cross_entropy
 from memplan.ops.module import Module
 from memplan.ops.tensor import Tensor
 from memplan.ops.trace import Trace
 from memplan.ops.views import select, unsqueeze
+from memplan.transformer.attention import soft_cap
 from memplan.transformer.feedforward import activation_function
 from memplan.transformer.layers import Dropout, Linear
 from memplan.transformer.norm import make_norm
@@ -24,12 +26,26 @@ class LanguageModellingHead(Module):
         self.activation = activation_function(config.activation)
         self.norm = make_norm(trace, config, sizes) if config.head_transform else None
         self.projection = Linear(trace, sizes.hidden, sizes.vocabulary, config.head_bias)
+        self.soft_cap = config.logit_soft_cap
 
     def forward(self, x: Tensor, real: Tensor | None) -> Tensor:
+        return self.logits(self.transformed(x, real))
+
+    def transformed(self, x: Tensor, real: Tensor | None) -> Tensor:
+        """What the logits are made from, [B, S, E]."""
         if self.transform is not None and self.norm is not None:
             x = self.norm(self.activation(self.transform(x)))
-        logits: Tensor = self.projection(x)  # [B, S, V]
-        return logits
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """[..., E] -> [..., V]."""
+        logits: Tensor = self.projection(x)
+        return soft_cap(logits, self.soft_cap) if self.soft_cap else logits
+
+    def chunk_loss(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of x [C, E] against labels [C], in fp32 and summed."""
+        logits = self.logits(x)
+        return cross_entropy(to(logits, "fp32"), labels)
 
 
 class TokenClassificationHead(Module):

@@ -16,6 +16,7 @@ class Linear(Module):
 
     def __init__(self, trace: Trace, inputs: int, outputs: int, bias: bool = True) -> None:
         super().__init__(trace)
+        self.in_features, self.out_features = inputs, outputs
         self.weight = parameter(trace, outputs, inputs)
         self.bias = parameter(trace, outputs) if bias else None
 

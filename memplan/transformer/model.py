@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from memplan.config.model import Transformer as Configuration
 from memplan.config.run import Attention as Kernel
 from memplan.config.run import Recompute
@@ -36,6 +38,25 @@ class Batch:
         self.source_real = source_real
 
 
+class Prompt:
+    """What a model reads before it writes: the decoder's prompts, padded on the left where they differ in length, and
+    the encoder's source. An encoder alone reads, padded on the right."""
+
+    def __init__(
+        self,
+        tokens: Tensor,  # [B, S]
+        real: Tensor | None = None,  # [B, S], False where a token is padding
+        token_types: Tensor | None = None,  # [B, S]
+        source: Tensor | None = None,  # [B, T], encoder-decoder only
+        source_real: Tensor | None = None,  # [B, T]
+    ) -> None:
+        self.tokens = tokens
+        self.real = real
+        self.token_types = token_types
+        self.source = source
+        self.source_real = source_real
+
+
 class Transformer(Module):
     """Encoder-only, decoder-only, or encoder-decoder with cross-attention."""
 
@@ -47,6 +68,7 @@ class Transformer(Module):
         kernel: Kernel = "flash",
         recompute: Recompute = "none",
         every_layer: bool = False,
+        recompute_every: int = 1,
     ) -> None:
         super().__init__(trace)
         self.kernel = kernel
@@ -56,27 +78,36 @@ class Transformer(Module):
         self.decoder: Stack | None = None
         if config.architecture != "decoder":
             layers = config.num_layers if config.architecture == "encoder" else config.num_encoder_layers
-            self.encoder = Stack(trace, config, sizes, layers, kernel, recompute, False, False, every_layer)
+            self.encoder = Stack(
+                trace, config, sizes, layers, kernel, recompute, False, False, every_layer, recompute_every
+            )
         if config.architecture != "encoder":
             cross = config.architecture == "encoder-decoder"
-            self.decoder = Stack(trace, config, sizes, config.num_layers, kernel, recompute, True, cross, every_layer)
+            layers = config.num_layers
+            self.decoder = Stack(
+                trace, config, sizes, layers, kernel, recompute, True, cross, every_layer, recompute_every
+            )
         self.head = make_head(trace, config, sizes)
         if config.tie_embeddings and isinstance(self.head, LanguageModellingHead):
             self.head.projection.weight = self.token_embedding.weight
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch | Prompt) -> Tensor:
+        return self.read(batch, self.head)
+
+    def read(self, batch: Batch | Prompt, head: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
+        """What `head` makes of the hidden states [B, S, E] and of which tokens are real."""
         if self.decoder is None:
             assert self.encoder is not None
             real = self.with_class_token(batch.real)
-            logits: Tensor = self.head(self.encoder(self.token_embedding(batch.tokens), real, batch.token_types), real)
+            made = head(self.encoder(self.token_embedding(batch.tokens), real, batch.token_types), real)
         elif self.encoder is None:
-            logits = self.head(self.decoder(self.token_embedding(batch.tokens), batch.real), batch.real)
+            made = head(self.decoder(self.token_embedding(batch.tokens), batch.real), batch.real)
         else:
             memory = self.encoder(self.token_embedding(batch.source), batch.source_real)
             memory_mask = attention_mask(memory, batch.source_real, False, self.kernel)
             x = self.decoder(self.token_embedding(batch.tokens), batch.real, None, memory, memory_mask)
-            logits = self.head(x, batch.real)
-        return logits
+            made = head(x, batch.real)
+        return made
 
     def with_class_token(self, real: Tensor | None) -> Tensor | None:
         """The class token in front is always real."""

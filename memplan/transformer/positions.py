@@ -1,6 +1,8 @@
-"""Where a token stands: learned, sinusoidal, rotary and relative positions."""
+"""Where a token stands: learned, sinusoidal, rotary and relative positions, and linear biases (ALiBi)."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from memplan.config.model import Transformer
 from memplan.ops.elementwise import add, arange, div, function, mul, neg, pointwise, subtract, to
@@ -13,16 +15,27 @@ from memplan.transformer.layers import Embedding
 from memplan.transformer.sizes import Sizes
 
 
+class Span(NamedTuple):
+    """Which tokens look at which where keys are kept: queries from token `start` on, `keys` keys from `first` on."""
+
+    start: int
+    first: int
+    keys: int
+
+
 def compute_dtype(x: Tensor) -> str:
     """The dtype matrix products run in: autocast's where it is on, else that of x."""
     return x.trace.autocast_dtype or x.dtype
 
 
-def angles(x: Tensor, length: int, width: int) -> Tensor:
-    """Position times frequency, [length, width / 2], in fp32."""
+def angles(x: Tensor, width: int, places: Tensor | int) -> Tensor:
+    """Position times frequency, [S, width / 2], in fp32; where `places` says where each token stands, [B, S], the
+    result is [B, S, width / 2]."""
     exponents = div(arange(x, width // 2, "fp32"), float(width))
     frequencies = function("aten::exp", mul(exponents, -1.0))
-    positions = arange(x, length, "fp32")
+    if isinstance(places, Tensor):
+        return pointwise("aten::mul", (unsqueeze(places, -1), frequencies))
+    positions = arange(x, x.shape[1], "fp32")
     return pointwise("aten::mul", (unsqueeze(positions, 1), frequencies))
 
 
@@ -33,18 +46,20 @@ class LearnedPositions(Module):
         super().__init__(trace)
         self.table = Embedding(trace, sizes.max_positions, sizes.hidden)
 
-    def forward(self, x: Tensor) -> Tensor:
-        positions = arange(x, x.shape[1])
-        placed: Tensor = add(x, self.table(positions))  # [B, S, E] + [S, E]
+    def forward(self, x: Tensor, places: Tensor | int = 0) -> Tensor:
+        positions = places
+        if isinstance(positions, int):
+            positions = arange(x, x.shape[1])
+        placed: Tensor = add(x, self.table(positions))  # [B, S, E] + [S, E] or [B, S, E]
         return placed
 
 
 class SinusoidalPositions(Module):
     """Sines and cosines of the position, half of the width each."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        phase = angles(x, x.shape[1], x.shape[2])
-        table = cat((function("aten::sin", phase), function("aten::cos", phase)), -1)  # [S, E]
+    def forward(self, x: Tensor, places: Tensor | int = 0) -> Tensor:
+        phase = angles(x, x.shape[2], places)
+        table = cat((function("aten::sin", phase), function("aten::cos", phase)), -1)  # [S, E] or [B, S, E]
         return add(x, to(table, x.dtype))
 
 
@@ -53,11 +68,11 @@ class RotaryPositions(Module):
 
     def __init__(self, trace: Trace, config: Transformer, sizes: Sizes) -> None:
         super().__init__(trace)
-        self.width = sizes.head_dim
+        self.width = sizes.turned
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        phase = angles(x, x.shape[1], self.width)
-        phase = unsqueeze(cat((phase, phase), -1), 1)  # [S, 1, D]
+    def forward(self, x: Tensor, places: Tensor | int = 0) -> tuple[Tensor, Tensor]:
+        phase = angles(x, self.width, places)
+        phase = unsqueeze(cat((phase, phase), -1), -2)  # [S, 1, D] or [B, S, 1, D]
         dtype = compute_dtype(x)
         return to(function("aten::cos", phase), dtype), to(function("aten::sin", phase), dtype)
 
@@ -76,13 +91,34 @@ class RelativePositions(Module):
         super().__init__(trace)
         self.table = Embedding(trace, sizes.relative_buckets, sizes.heads)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, span: Span | None = None) -> Tensor:
         length = x.shape[1]
-        positions = arange(x, length)
-        distance = subtract(unsqueeze(positions, 0), unsqueeze(positions, 1))  # [S, T]: key minus query
-        bucket_of_distance = arange(x, 2 * length - 1)
-        bias = embedding(_look_up(bucket_of_distance, add(distance, length - 1)), self.table.weight)  # [S, T, H]
+        count = length if span is None else span.keys
+        positions = arange(x, count)
+        own = positions if span is None else arange(x, length)
+        distance = subtract(unsqueeze(positions, 0), unsqueeze(own, 1))  # [S, T]: key minus query
+        bucket_of_distance = arange(x, count + length - 1)
+        bias = embedding(_look_up(bucket_of_distance, subtract(distance, 0)), self.table.weight)  # [S, T, H]
         return to(unsqueeze(permute(bias, (2, 0, 1)), 0), compute_dtype(x))  # [1, H, S, T]
+
+
+class AlibiPositions(Module):
+    """A fixed bias on the scores that falls with the distance, at a slope of its own for each head."""
+
+    def __init__(self, trace: Trace, sizes: Sizes, causal: bool) -> None:
+        super().__init__(trace)
+        self.heads = sizes.heads
+        self.causal = causal
+
+    def forward(self, x: Tensor, span: Span | None = None) -> Tensor:
+        positions = arange(x, x.shape[1] if span is None else span.keys, "fp32")
+        nearness = unsqueeze(positions, 0)  # [1, T]
+        if not self.causal:
+            nearness = function(
+                "aten::neg", function("aten::abs", subtract(nearness, unsqueeze(positions, 1)))
+            )  # [S, T]
+        slopes = empty(x.trace, (self.heads, 1, 1), "fp32", "torch.tensor")
+        return to(unsqueeze(pointwise("aten::mul", (slopes, nearness)), 0), compute_dtype(x))  # [1, H, 1 or S, T]
 
 
 def _look_up(table: Tensor, indices: Tensor) -> Tensor:

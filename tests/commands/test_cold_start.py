@@ -28,13 +28,14 @@ def imported_by(arguments: list[str]) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[*ESTIMATE, "--json"], ESTIMATE, ["presets"], ["devices"], ["--help"]],
-    ids=["estimate --json", "estimate", "presets", "devices", "--help"],
+    [[*ESTIMATE, "--json"], ESTIMATE, ["presets"], ["devices"], ["--help"], ["checkpoint", "gpt2", "--json"]],
+    ids=["estimate --json", "estimate", "presets", "devices", "--help", "checkpoint --json"],
 )
 def test_no_command_imports_what_it_does_not_need(arguments: list[str]) -> None:
     imported = imported_by(arguments)
     assert "memplan" in imported
-    assert not imported & HEAVY
+    # the list of devices begins with the cards of this machine, which the driver names
+    assert not imported & (HEAVY - {"pynvml"} if arguments == ["devices"] else HEAVY)
 
 
 def test_importing_the_package_imports_nothing() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+import memplan
 from memplan.cli import run
 
-SCHEMA = json.loads((Path(__file__).parent.parent / "report" / "estimate.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((Path(memplan.__file__).parent / "schemas" / "estimate.json").read_text(encoding="utf-8"))
 
 REQUESTS = [
     "gpt2 --sequence-length 1024 --attention naive",

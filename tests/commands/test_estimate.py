@@ -13,7 +13,7 @@ from memplan.cli import run
 from memplan.config.device import Device
 from memplan.config.model import Transformer
 from memplan.config.run import TrainingRun
-from memplan.estimate import COMPONENTS, Estimate, Interval, LedgerLine, PhaseEstimate, Totals
+from memplan.estimate import COMPONENTS, Estimate, Interval, LedgerLine, PhaseEstimate, Tiers, Totals
 
 LINE = LedgerLine(
     size=4,
@@ -33,10 +33,19 @@ class Engine:
 
     request: tuple[Transformer, TrainingRun, Device]
     torch: tuple[int, int]
+    allocator_settings: str
 
-    def estimate(self, model: Transformer, run: TrainingRun, device: Device, torch: tuple[int, int]) -> Estimate:
+    def estimate(
+        self,
+        model: Transformer,
+        run: TrainingRun,
+        device: Device,
+        torch: tuple[int, int],
+        allocator_settings: str,
+    ) -> Estimate:
         self.request = (model, run, device)
         self.torch = torch
+        self.allocator_settings = allocator_settings
         components = dict.fromkeys(COMPONENTS, 0) | {"parameters": 8}
         names = ("forward", "loss", "backward", "optimizer_step")
         return Estimate(
@@ -44,6 +53,7 @@ class Engine:
             run=run,
             device=device,
             phases=tuple(PhaseEstimate(name, 8, 8, components, components, "head", "aten::mm") for name in names),
+            tiers=Tiers(8),
             totals=Totals(2, 8, 8, 16, 0),
             largest=(LINE,),
             interval=Interval((8, 8), None, None, "made by hand"),
@@ -67,7 +77,7 @@ def test_defaults(engine: Engine) -> None:
     assert run(["estimate", "llama-3-8b", "--sequence-length", "8192"]) == 0
     model, training, device = engine.request
     assert model.name == "llama-3-8b"
-    assert training == TrainingRun(sequence_length=8192)
+    assert training == TrainingRun(sequence_length=8192, attention="flash")
     assert device.name == "cpu"
 
 
@@ -75,9 +85,11 @@ def test_every_option_reaches_the_run(engine: Engine) -> None:
     command = (
         "estimate gpt2 --micro-batch-size 3 --sequence-length 64 --gradient-accumulation-steps 2 --attention naive "
         "--precision bf16-mixed --optimizer sgd --optimizer-implementation foreach --momentum 0.9 --recompute full "
-        "--padding --device cpu:8 --set num_layers=4 --set attention_dropout=0"
+        "--padding --device cpu:8 --set num_layers=4 --set attention_dropout=0 "
+        "--allocator-settings expandable_segments:True"
     )
     assert run(command.split()) == 0
+    assert engine.allocator_settings == "expandable_segments:True"
     model, training, device = engine.request
     assert (model.num_layers, model.attention_dropout) == (4, 0)
     assert training == TrainingRun(

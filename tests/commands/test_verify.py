@@ -36,9 +36,10 @@ def test_both_attentions_agree_and_exit_0(capsys: pytest.CaptureFixture[str]) ->
     assert "peak of the step" in text
 
 
-def test_json_holds_both_sides(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_holds_both_sides(capsys: pytest.CaptureFixture[str], keeps_to_schema: Any) -> None:
     assert run(["verify", *SMALL, "--attention", "naive", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
+    keeps_to_schema("verify", document)
     assert document["verdict"] == "exact"
     (result,) = document["results"]
     assert [phase["name"] for phase in result["phases"]] == ["forward", "loss", "backward", "optimizer_step"]
@@ -157,7 +158,7 @@ def test_the_quick_suite_covers_at_least_40_configurations_with_both_attentions(
     assert sum(case.run.attention == "flash" for case in cases) >= 30
     assert {case.model.architecture for case in cases} == {"encoder", "decoder", "encoder-decoder"}
     assert {case.run.precision for case in cases} == {"fp32", "bf16", "bf16-mixed"}
-    assert {case.model.positions for case in cases} == {"learned", "sinusoidal", "rotary", "relative"}
+    assert {case.model.positions for case in cases} == {"learned", "sinusoidal", "rotary", "relative", "alibi"}
     assert {case.run.optimizer_implementation for case in cases} == {"for-loop", "foreach", "fused"}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from memplan.config.huggingface import from_config
+from memplan.config.library.model import LibraryModel
 from memplan.config.load import load_model, load_request
 from memplan.config.model import Transformer
 from memplan.config.parameters import parameter_count
@@ -86,4 +87,4 @@ def test_mutated_bytes(tmp_path: Path, name: str, block: int) -> None:
         except MemplanError as error:
             check_message(error)
         else:
-            assert isinstance(model, Transformer)
+            assert isinstance(model, (Transformer, LibraryModel))

@@ -47,7 +47,7 @@ def test_a_preset_with_overrides() -> None:
 def test_an_unknown_preset() -> None:
     with refused("model: 'gtp2' is neither a preset nor a file", 'did you mean "gpt2"?', "`memplan presets`"):
         load_model("gtp2")
-    with refused('did you mean "llama-3-8b"?'):
+    with refused("cannot be had from the Hugging Face hub", 'or the preset "llama-3-8b"'):
         load_model("meta-llama/Llama-3-8B")
 
 

@@ -29,6 +29,15 @@ def test_a_small_decoder(small: Small) -> None:
     assert parameter_count(small(activation="swiglu")) == BODY + 2 * (24 * 96 + 96)
     assert parameter_count(small(num_key_value_heads=1)) == BODY - 2 * 2 * (24 * 18 + 18)
     assert parameter_count(small(positions="relative")) == BODY + 32 * 4
+    assert parameter_count(small(positions="alibi")) == BODY
+    latent = {"kv_lora_rank": 5, "rope_head_dim": 4, "head_dim": 7, "value_head_dim": 6, "attention_bias": False}
+    keys_and_values = 24 * (5 + 4) + 5 + 5 * 4 * (3 + 6) + 4 * 6 * 24
+    assert parameter_count(small(**latent)) == BODY - 2 * ATTENTION + 2 * (24 * 28 + keys_and_values)
+    low = 24 * 3 + 3 + 3 * 28
+    assert parameter_count(small(**latent, q_lora_rank=3)) == BODY - 2 * ATTENTION + 2 * (low + keys_and_values)
+    experts = small(num_experts=5, num_experts_per_token=2, feedforward_bias=False)
+    assert parameter_count(experts) == BODY - 2 * FEEDFORWARD + 2 * 5 * (2 * 24 * 96 + 24)
+    assert parameter_count(small(parallel_blocks=True)) == BODY - 2 * 48
 
 
 def test_classifiers(small: Small) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from memplan.config.card import Card
 from memplan.config.device import Device
 from memplan.config.fields import LARGEST
 from memplan.config.load import load_model
@@ -20,7 +21,7 @@ from .conftest import refused
 
 Small = Callable[..., Transformer]
 CPU = Device(name="cpu", backend="cpu", threads=2)
-CARD = Device(name="h100-80gb", backend="cuda", capacity_bytes=80 * 2**30)
+CARD = Card(name="h100-80gb", backend="cuda", capacity_bytes=80 * 2**30, compute_capability="9.0", multiprocessors=132)
 WRONG_WHOLE_NUMBERS: tuple[Any, ...] = (
     1.5,
     768.0,
@@ -36,6 +37,9 @@ WRONG_WHOLE_NUMBERS: tuple[Any, ...] = (
     float("inf"),
 )
 RUN = TrainingRun(sequence_length=8)
+LATENT: dict[str, Any] = {
+    "kv_lora_rank": 5, "rope_head_dim": 4, "head_dim": 7, "value_head_dim": 6, "attention_bias": False,
+}  # fmt: skip
 
 
 def test_defaults_are_resolved(small: Small) -> None:
@@ -95,6 +99,13 @@ def test_switches_are_true_or_false(small: Small, name: str, value: object) -> N
         validate_model(small(**{name: value}))
 
 
+@pytest.mark.parametrize("value", [-0.1, "30", True, None, float("nan"), float("inf"), 10**400])
+@pytest.mark.parametrize("name", ["attention_soft_cap", "logit_soft_cap"])
+def test_a_cap_is_a_number(small: Small, name: str, value: object) -> None:
+    with refused(f"{name}: must be a number of at least 0, not "):
+        validate_model(small(**{name: value}))
+
+
 def test_names_are_printable(small: Small) -> None:
     for name in ("", "two\nlines", "\x1b[31m", "\ud800", 7, None):
         with refused("name: must be "):
@@ -140,6 +151,7 @@ def test_a_word_must_be_text(small: Small, name: str, value: object) -> None:
         ({"positions": "relative", "relative_max_distance": 16}, ("relative_max_distance: must be more than half",)),
         ({"relative_buckets": 16}, ('relative_buckets: only positions = "relative"',)),
         ({"relative_max_distance": 16}, ('relative_max_distance: only positions = "relative"',)),
+        ({"positions": "alibi", "max_positions": 8}, ("max_positions: must be left out (0): alibi",)),
         ({"num_encoder_layers": 2}, ("num_encoder_layers: only an encoder-decoder",)),
         ({"token_type_vocab_size": 2}, ('token_type_vocab_size: only architecture = "encoder"',)),
         ({"head": "classification", "pooling": "class_token"}, ("pooling: a class token on a decoder", "first, last")),
@@ -155,6 +167,25 @@ def test_a_word_must_be_text(small: Small, name: str, value: object) -> None:
         ({"head": "token_classification", "head_bias": True}, ("head_bias: must be false",)),
         ({"pooler": True}, ('pooler: must be false: only head = "classification"',)),
         ({"head": "token_classification", "pooler": True}, ("pooler: must be false",)),
+        ({"head": "classification", "logit_soft_cap": 30}, ("logit_soft_cap: must be 0: only head",)),
+        ({"q_lora_rank": 4}, ("q_lora_rank: must be left out (0): only latent attention",)),
+        ({**LATENT, "value_head_dim": 0}, ("value_head_dim: is missing",)),
+        ({**LATENT, "head_dim": 0}, ("head_dim: is missing",)),
+        ({**LATENT, "rope_head_dim": 3}, ("rope_head_dim: rotary positions turn pairs, so it must be even, not 3",)),
+        ({**LATENT, "rope_head_dim": 8}, ("rope_head_dim: is a part of head_dim 7: it must be smaller, not 8",)),
+        ({**LATENT, "positions": "sinusoidal"}, ('kv_lora_rank: latent attention needs positions = "rotary"',)),
+        ({**LATENT, "architecture": "encoder-decoder"}, ("kv_lora_rank: must be left out (0) on an encoder-decoder",)),
+        ({**LATENT, "attention_bias": True}, ("attention_bias: must be false with kv_lora_rank",)),
+        ({**LATENT, "num_key_value_heads": 2}, ("num_key_value_heads: must be left out with kv_lora_rank",)),
+        ({"num_experts": 4, "feedforward_bias": False}, ("num_experts_per_token: is missing",)),
+        ({"num_experts_per_token": 2}, ("num_experts_per_token: must be left out: num_experts is 0",)),
+        (
+            {"num_experts": 4, "num_experts_per_token": 5, "feedforward_bias": False},
+            ("num_experts_per_token: must be at most the 4 of num_experts, not 5",),
+        ),
+        ({"num_experts": 4, "num_experts_per_token": 1}, ("feedforward_bias: must be false with num_experts",)),
+        ({"parallel_blocks": True, "norm_placement": "post"}, ('parallel_blocks: needs norm_placement = "pre"',)),
+        ({"parallel_blocks": True, "architecture": "encoder-decoder"}, ("parallel_blocks: must be false on an enc",)),
     ],
 )
 def test_fields_that_contradict_each_other(small: Small, changes: dict[str, Any], parts: tuple[str, ...]) -> None:
@@ -172,6 +203,8 @@ def test_fields_that_contradict_each_other(small: Small, changes: dict[str, Any]
         {"hidden_size": 25, "head_dim": 6},
         {"positions": "learned", "max_positions": 1},
         {"num_key_value_heads": 1},
+        LATENT,
+        {**LATENT, "q_lora_rank": 3, "num_key_value_heads": 4},
     ],
 )
 def test_fields_that_go_together(small: Small, changes: dict[str, Any]) -> None:
@@ -270,7 +303,7 @@ def test_learned_positions_bound_source_and_target(small: Small) -> None:
         ({"momentum": 0.9}, ('momentum: must be 0: only optimizer = "sgd"', "adamw")),
         ({"momentum": 1.0, "optimizer": "sgd"}, ("momentum: must be a number from 0",)),
         ({"momentum": -0.1, "optimizer": "sgd"}, ("momentum: must be a number from 0",)),
-        ({"attention": "flashy"}, ("attention: must be one of naive, flash", 'did you mean "flash"?')),
+        ({"attention": "flashy"}, ("attention: must be one of sdpa, naive, flash, efficient", 'did you mean "flash"?')),
         ({"precision": "bf-16"}, ("precision: must be one of", 'did you mean "bf16"?')),
         ({"optimizer": "adamW2"}, ("optimizer: must be one of", 'did you mean "adamw"?')),
         ({"optimizer_implementation": "for_loop"}, ('did you mean "for-loop"?',)),
@@ -286,7 +319,7 @@ def test_runs_that_contradict_themselves(small: Small, changes: dict[str, Any], 
 
 def test_momentum_with_sgd(small: Small) -> None:
     run = replace(RUN, optimizer="sgd", momentum=0.9)
-    assert validate_run(validate_model(small()), run, CPU) == run
+    assert validate_run(validate_model(small()), run, CPU) == replace(run, attention="flash")
 
 
 def test_flash_attention_with_a_position_bias_is_not_modelled() -> None:
@@ -300,9 +333,51 @@ def test_flash_attention_with_a_position_bias_is_not_modelled() -> None:
 def test_flash_attention_with_dropout_is_not_modelled_on_the_cpu() -> None:
     with refused("attention_dropout = 0.1", "--set attention_dropout=0", "--attention naive", error=NotModelledError):
         validate_run(load_model("gpt2"), RUN, CPU)
-    validate_run(load_model("gpt2"), RUN, CARD)
+    assert validate_run(load_model("gpt2"), RUN, CARD).attention == "efficient"
     validate_run(load_model("gpt2", {"attention_dropout": 0}), RUN, CPU)
     validate_run(load_model("llama-3-8b"), RUN, CPU)
+
+
+def test_a_sliding_window_is_a_mask_that_flash_attention_does_not_take_on_a_card(small: Small) -> None:
+    model, run = validate_model(small(sliding_window=4)), replace(RUN, precision="bf16")
+    assert validate_run(model, run, CPU).attention == "flash"
+    wide = validate_model(small(sliding_window=4, head_dim=8))
+    assert validate_run(wide, run, CARD).attention == "efficient"
+    with refused(
+        "takes no mask on CUDA, which a sliding window needs", "--attention efficient", error=NotModelledError
+    ):
+        validate_run(wide, replace(run, attention="flash"), CARD)
+
+
+def test_alibi_is_a_mask_that_flash_attention_does_not_take_on_a_card(small: Small) -> None:
+    model, run = validate_model(small(positions="alibi", head_dim=8)), replace(RUN, precision="bf16")
+    assert validate_run(model, run, CPU).attention == "flash"
+    assert validate_run(model, run, CARD).attention == "efficient"
+    with refused('which positions = "alibi" needs', "--attention efficient", error=NotModelledError):
+        validate_run(model, replace(run, attention="flash"), CARD)
+
+
+def test_fused_attention_with_capped_scores_is_not_modelled(small: Small) -> None:
+    model = validate_model(small(attention_soft_cap=50, head_dim=8))
+    for device in (CPU, CARD):
+        with refused("does not take attention_soft_cap = 50", "--attention naive", error=NotModelledError):
+            validate_run(model, RUN, device)
+    validate_run(model, replace(RUN, attention="naive"), CPU)
+
+
+def test_fused_attention_needs_values_as_wide_as_queries(small: Small) -> None:
+    model = validate_model(small(**LATENT))
+    with refused("values of 6 beside a head_dim of 7 is not modelled", "--attention naive", error=NotModelledError):
+        validate_run(model, RUN, CPU)
+    validate_run(model, replace(RUN, attention="naive"), CPU)
+    validate_run(validate_model(small(**{**LATENT, "value_head_dim": 7})), RUN, CPU)
+
+
+def test_experts_are_modelled_on_the_cpu_only(small: Small) -> None:
+    model = validate_model(small(num_experts=4, num_experts_per_token=2, feedforward_bias=False))
+    validate_run(model, RUN, CPU)
+    with refused("num_experts = 4", "on the CPU only", error=NotModelledError):
+        validate_run(model, RUN, CARD)
 
 
 def test_a_wrong_run_is_refused_before_an_unmodelled_one() -> None:

@@ -14,7 +14,9 @@ from memplan.ops.backend import Backend, release
 from memplan.ops.tensor import Parameter, Storage, Tensor, empty
 from memplan.ops.trace import Trace
 
-TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int64": torch.int64, "bool": torch.bool}
+TORCH_DTYPES = {
+    "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int64": torch.int64, "bool": torch.bool,
+}  # fmt: skip
 BEGIN = "memplan.begin"
 
 

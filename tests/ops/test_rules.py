@@ -15,7 +15,7 @@ from torch import Tensor as Real  # noqa: E402
 from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 
 from memplan.ops import activation, elementwise, views  # noqa: E402
-from memplan.ops.attention import flash_attention, masked_fill  # noqa: E402
+from memplan.ops.attention import fused_attention, masked_fill  # noqa: E402
 from memplan.ops.dropout import dropout  # noqa: E402
 from memplan.ops.embedding import embedding  # noqa: E402
 from memplan.ops.linear import linear  # noqa: E402
@@ -269,7 +269,7 @@ def check_flash(
 
     def sizes_only(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
         query, key, value = (views.transpose(tensor, 1, 2) for tensor in (query, key, value))
-        mixed = flash_attention(query, key, value, visible)
+        mixed = fused_attention("flash", query, key, value, visible, 0.0)
         return views.reshape(views.transpose(mixed, 1, 2), (batch, queries, heads * head_dim))
 
     key = Input((batch, keys, groups, head_dim), dtype)

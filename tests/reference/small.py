@@ -28,11 +28,20 @@ ORIGINAL: dict[str, Any] = {
     "positions": "sinusoidal", "norm_placement": "post", "activation": "relu", "scale_embeddings": True,
     "num_encoder_layers": 3,
 }  # fmt: skip
+LATENT: dict[str, Any] = {
+    "kv_lora_rank": 9, "q_lora_rank": 7, "rope_head_dim": 4, "head_dim": 10, "value_head_dim": 10,
+    "attention_bias": False,
+}  # fmt: skip
 MODELS: dict[str, dict[str, Any]] = {
     "decoder": {"architecture": "decoder"},
     "llama-like decoder": {"architecture": "decoder", **LLAMA},
     "multi-query decoder": {"architecture": "decoder", "num_key_value_heads": 1, "activation": "geglu"},
+    "parallel decoder": {"architecture": "decoder", "parallel_blocks": True, "num_key_value_heads": 1},
+    "alibi decoder": {"architecture": "decoder", "positions": "alibi"},
+    "latent decoder": {"architecture": "decoder", **LATENT},
+    "capped decoder": {"architecture": "decoder", "logit_soft_cap": 2},
     "encoder": {"architecture": "encoder", "activation": "silu"},
+    "alibi encoder": {"architecture": "encoder", "positions": "alibi"},
     "bert-like encoder": {"architecture": "encoder", **BERT},
     "encoder-decoder": {"architecture": "encoder-decoder", **ORIGINAL},
     "llama-like encoder-decoder": {"architecture": "encoder-decoder", **LLAMA},

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from torch import Tensor  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
+from memplan.reference.attention import soft_cap  # noqa: E402
 from memplan.reference.model import Batch, Transformer  # noqa: E402
 
 from .small import (  # noqa: E402
@@ -76,6 +77,23 @@ def test_both_kernels_scale_alike(scale_attention: bool) -> None:
     assert (logits_of(build(other), batch) - naive).abs().max() > 1e-3
 
 
+def test_a_soft_cap_bends_large_scores_and_leaves_small_ones() -> None:
+    x = torch.linspace(-20, 20, 41)
+    capped = soft_cap(x, 5.0)
+    assert (capped.abs() < 5).all()
+    assert (capped.diff() > 0).all()
+    torch.testing.assert_close(soft_cap(x, 1e4), x, rtol=1e-4, atol=1e-4)
+    loose, tight, none = (
+        logits_of(
+            build(configuration(**MODELS["decoder"], attention_soft_cap=cap)),
+            make_batch(configuration(**MODELS["decoder"])),
+        )
+        for cap in (1e4, 0.01, 0)
+    )
+    torch.testing.assert_close(loose, none, **CLOSE)
+    assert (tight - none).abs().max() > 1e-3
+
+
 class Operations(TorchDispatchMode):
     """The operations that really run."""
 
@@ -110,7 +128,7 @@ def test_flash_fails_where_the_kernel_cannot_run() -> None:
     torch.testing.assert_close(logits_of(model, batch), logits_of(build(config).eval(), batch), **CLOSE)
 
 
-DECODERS = [name for name in MODELS if "decoder" in name]
+DECODERS = [name for name in MODELS if "decoder" in name and "latent" not in name]  # latent attention is rotary alone
 POSITIONS = [(kernel, positions) for kernel in KERNELS for positions in ("learned", "sinusoidal", "rotary")]
 
 
@@ -141,6 +159,22 @@ def test_an_encoder_sees_everything(name: str, kernel: str) -> None:
         after = logits_of(model, replace(batch, tokens=with_token(batch.tokens, 1, position, config.vocab_size)))
         assert ((after[1] - before[1]).abs().amax(dim=-1) > 1e-5).all()
         torch.testing.assert_close(after[[0, 2]], before[[0, 2]], **EXACT)
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, LENGTH, LENGTH + 7])
+@pytest.mark.parametrize("architecture", ["encoder", "decoder"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_window_is_what_a_query_sees(kernel: str, architecture: str, window: int) -> None:
+    """One layer looks back at `window` tokens, its own included; an encoder as far ahead."""
+    config = configuration(architecture=architecture, sliding_window=window, num_layers=1)
+    model, batch = build(config, kernel), make_batch(config)
+    before = logits_of(model, batch)
+    for position in range(LENGTH):
+        after = logits_of(model, replace(batch, tokens=with_token(batch.tokens, 1, position, config.vocab_size)))
+        differs = (after[1] - before[1]).abs().amax(dim=-1) > 1e-6
+        ahead = torch.arange(LENGTH) - position
+        sees = (ahead if architecture == "decoder" else ahead.abs()) < window
+        assert torch.equal(differs, sees & (ahead >= 0) if architecture == "decoder" else sees)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 from torch import Tensor  # noqa: E402
 
 from memplan.reference.positions import (  # noqa: E402
+    AlibiPositions,
     LearnedPositions,
     RelativePositions,
     RotaryPositions,
@@ -43,6 +44,33 @@ def t5_bucket(relative_position: Tensor, bidirectional: bool, num_buckets: int, 
     ).to(torch.long)
     large = large.clamp(max=num_buckets - 1)
     return result + torch.where(distance < max_exact, distance, large)
+
+
+@pytest.mark.parametrize(
+    ("heads", "expected"),
+    [
+        (1, [2**-8]),
+        (8, [2**-head for head in range(1, 9)]),
+        (3, [2**-4, 2**-8, 2**-2]),
+        (12, [*(2**-head for head in range(1, 9)), *(2 ** -(head / 2) for head in (1, 3, 5, 7))]),
+    ],
+)
+def test_slopes_are_alibis(heads: int, expected: list[float]) -> None:
+    """https://github.com/ofirpress/attention_with_linear_biases, get_slopes."""
+    config = configuration(architecture="decoder", positions="alibi")
+    assert AlibiPositions(config, causal=True).slopes(heads) == pytest.approx(expected)
+
+
+def test_the_bias_of_a_decoder_is_that_of_an_encoder_but_for_what_softmax_does_not_see() -> None:
+    config = configuration(architecture="decoder", positions="alibi")
+    x = torch.zeros(2, 9, 24)
+    causal, whole = AlibiPositions(config, True)(x), AlibiPositions(config, False)(x)
+    assert (causal.shape, whole.shape) == ((1, 4, 1, 9), (1, 4, 9, 9))
+    past = torch.ones(9, 9, dtype=torch.bool).tril()
+    weights = [bias.masked_fill(~past, -torch.inf).softmax(-1) for bias in (causal, whole)]
+    torch.testing.assert_close(*weights)
+    torch.testing.assert_close(whole, whole.transpose(-2, -1))
+    assert whole[0, 0, 5].tolist() == [-0.25 * abs(5 - key) for key in range(9)]
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])

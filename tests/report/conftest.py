@@ -9,7 +9,7 @@ import pytest
 from memplan.config.device import Device
 from memplan.config.model import Transformer
 from memplan.config.run import TrainingRun
-from memplan.estimate import COMPONENTS, Estimate, Fit, Interval, LedgerLine, PhaseEstimate, Totals
+from memplan.estimate import COMPONENTS, Estimate, Fit, Interval, LedgerLine, PhaseEstimate, Tiers, Totals
 
 MIB = 2**20
 PARAMETERS = 124_439_808
@@ -127,6 +127,7 @@ def on_cpu(ledger: list[LedgerLine]) -> Estimate:
         run=TrainingRun(micro_batch_size=1, sequence_length=1024, attention="naive"),
         device=Device(name="cpu", backend="cpu", threads=2, description="CPU, 2 threads"),
         phases=phases,
+        tiers=Tiers(peak),
         totals=Totals(
             parameter_count=PARAMETERS,
             parameters_bytes=weights,
@@ -162,10 +163,12 @@ def on_card(on_cpu: Estimate) -> Estimate:
         device=Device(
             name="t4-16gb", backend="cuda", capacity_bytes=capacity, description="NVIDIA T4", source="an example"
         ),
+        phases=tuple(replace(phase, peak_reserved_bytes=peak + 20 * MIB) for phase in on_cpu.phases),
+        tiers=Tiers(peak, peak + 20 * MIB, peak + 420 * MIB),
         interval=Interval(
             allocated_bytes=(peak, peak + 8_519_680),
-            reserved_bytes=None,
-            device_bytes=None,
+            reserved_bytes=(peak, peak + 30 * MIB),
+            device_bytes=(peak + 400 * MIB, peak + 450 * MIB),
             basis="cuBLAS may take a second workspace of 8.125 MiB",
         ),
         fit=Fit(

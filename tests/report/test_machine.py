@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 
+from memplan import schemas
 from memplan.estimate import COMPONENTS, Estimate, LedgerLine
 from memplan.report.machine import estimate_to_json
 
-SCHEMA = json.loads((Path(__file__).parent / "estimate.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads(schemas.read("estimate"))
 
 
 def test_json_on_the_cpu(on_cpu: Estimate, golden: Any) -> None:

@@ -24,8 +24,9 @@ WINGS = Path(memplan.__file__).parent
 FILES = sorted(path.name for path in (WINGS / "reference").glob("*.py"))
 EXTRA = {
     "layers.py",  # what torch.nn brings ready-made
-    "program.py",  # the whole step, traced
+    "program.py",  # the whole step, or writing, traced
     "sizes.py",  # the names the formulas are spelled with
+    "steps.py",  # which steps of decode are traced
 }
 
 Signatures = dict[str, list[str]]

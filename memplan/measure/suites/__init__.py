@@ -1,0 +1,1 @@
+"""Which configurations make a suite: one file for each. Torch-free."""
