@@ -64,6 +64,10 @@ class Expansion:
             return _layer([visit.base for visit in self.initial_visits], self.initial_visits, self.sources[before])
         return _layer(self.starts, self.visits, ordinal - before)
 
+    def initial_layer(self, index: int) -> int | None:
+        """The same for number `index` of `initial`."""
+        return _layer([visit.base for visit in self.initial_visits], self.initial_visits, index)
+
     def first_step(self) -> Expansion:
         """The first step of a fresh process: with the births of what it makes."""
         if not self.created:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -309,16 +308,21 @@ def test_a_check_imports_nothing_heavy(form: str, folder: Path) -> None:
 
 
 def test_twenty_checks_are_soon_done(folder: Path) -> None:
-    """Half a second on a quiet core (benchmarks/check.py); here on whatever this machine has to give."""
+    """35 times a bare Python on a quiet machine (benchmarks/check.py); here processor time, both in one run."""
     matrix = "[matrix.m]\nmodels = ['llama-3.2-1b', 'gpt2']\ndevices = ['h100-80gb', 'a100-80gb']\n"
     written(folder, matrix + "sequence_length = [128, 256, 512, 768, 1024]\nattention = 'naive'\n")
-    started = os.times()
-    begun = time.monotonic()
-    child = subprocess.run([sys.executable, "-m", "memplan", "check"], capture_output=True, text=True)
-    ended = os.times()
-    assert child.stdout.rstrip().endswith("20 passed of 20 checks"), child.stdout + child.stderr
-    spent = ended.children_user + ended.children_system - started.children_user - started.children_system
-    assert spent < 3, f"{spent:.1f} s of a core, {time.monotonic() - begun:.1f} s in all"
+
+    def spent(*arguments: str) -> tuple[float, str]:
+        before = os.times()
+        child = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+        after = os.times()
+        spans = after.children_user - before.children_user, after.children_system - before.children_system
+        return sum(spans), child.stdout + child.stderr
+
+    bare = min(spent("-c", "pass")[0] for _ in range(5))
+    taken, said = spent("-m", "memplan", "check")
+    assert said.rstrip().endswith("20 passed of 20 checks"), said
+    assert taken < 150 * max(bare, 0.01), f"{taken:.2f} s of a core against {bare:.3f} s"
 
 
 def test_the_process_ends_with_the_code(folder: Path) -> None:
