@@ -77,7 +77,7 @@ def test_every_layer_has_its_own_names() -> None:
     assert scores[3].title == "decoder.layers.3.attention aten::softmax [1, 12, 64, 64] fp32"
     assert scores[3].size == 12 * 64 * 64 * 4
     weights = {each.module for each in over.tensors if each.component == "parameters"}
-    assert {f"decoder.layers.{layer}.attention.output" for layer in range(12)} <= weights
+    assert {f"decoder.layers.{layer}.attention.output.weight" for layer in range(12)} <= weights
     assert not any("*" in each.module for each in over.tensors)
 
 
