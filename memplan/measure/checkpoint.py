@@ -18,7 +18,7 @@ from memplan.config.model import Transformer as Configuration
 from memplan.config.run import TrainingRun
 from memplan.config.setups import scales_gradients
 from memplan.errors import MeasurementError, MissingDependencyError
-from memplan.measure.run import _subject
+from memplan.measure.run import subject_of
 from memplan.reference.training import INITIAL_SCALE, make_optimizer
 
 MOST_STEPS = 10
@@ -90,7 +90,7 @@ def _save_safetensors(model: nn.Module, folder: str, max_shard_bytes: int) -> No
 
 def _trained(config: Configuration | LibraryModel, run: TrainingRun, step: int) -> tuple[nn.Module, dict[str, Any]]:
     """The model after a step, and all else that a run saves."""
-    subject = _subject(config, _small(config, run))
+    subject = subject_of(config, _small(config, run))
     model = subject.model.to(torch.float16) if run.precision == "fp16" else subject.model
     weights = nn.ParameterList([weight for weight in model.parameters() if weight.requires_grad])
     optimizer: Any = _WithMasters(weights, run) if run.master_weights != "none" else make_optimizer(weights, run)

@@ -85,9 +85,12 @@ class Child:
             raise MeasurementError(f"the real run of {model.name} ran out of memory on {device.name}")
         return record
 
-    def attempt(self, model: Model, run: Run, device: Device, history: bool = False) -> Attempt:
+    def attempt(
+        self, model: Model, run: Run, device: Device, history: bool = False, timed_runs: int | None = None
+    ) -> Attempt:
         """Run one validated configuration, whatever comes of it: its record says whether it ran, ran out of memory,
-        failed, took too long, or lost its process (`outcome`), and on a card whether the process was fresh.
+        failed, took too long, or lost its process (`outcome`), and on a card whether the process was fresh. Where
+        `timed_runs` is given the run is profiled: over time, and by so many runs more on the clock.
 
         Raises MeasurementError where not even the environment could be asked for.
         """
@@ -96,7 +99,7 @@ class Child:
         fresh = self._runs == 0
         message = ""
         try:
-            answer = self._answer_to_run(model, run, device, history)
+            answer = self._answer_to_run(model, run, device, history, timed_runs)
             if "error" in answer:
                 message = answer["error"]
                 first = message.partition("\n")[0][:_LONGEST_ERROR]
@@ -141,12 +144,14 @@ class Child:
             self._errors.close()
             self._errors = None
 
-    def _answer_to_run(self, model: Model, run: Run, device: Device, history: bool = False) -> dict[str, Any]:
+    def _answer_to_run(
+        self, model: Model, run: Run, device: Device, history: bool = False, timed_runs: int | None = None
+    ) -> dict[str, Any]:
         self._running(device)
         if self.time_limit is not None and not self._started:
             self._start(device)
         request: dict[str, Any] = {"model": fields(model), "run": fields(run), "device": fields(device)}
-        request |= {"kind": kind_of_record(run), "history": history}
+        request |= {"kind": kind_of_record(run), "history": history, "timed_runs": timed_runs}
         answer = self._ask(device, request, self.time_limit, f"the process that ran {model.name}")
         self._runs += 1
         # What an error leaves behind on a card is unknown, and the next run has to find its memory empty.

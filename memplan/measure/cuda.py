@@ -76,7 +76,7 @@ def measure_on_card(
     return measured
 
 
-def _subject(
+def subject_on(
     config: Configuration | LibraryModel, run: TrainingRun, target: torch.device
 ) -> tuple[nn.Module, Callable[[], Any], Callable[..., object]]:
     """The model on the card, what makes its batch once the optimizer is made, and a step of training it."""
@@ -99,7 +99,7 @@ def _forward(model: nn.Module, batch: Any, run: TrainingRun) -> None:
 
 def _train(config: Configuration | LibraryModel, run: TrainingRun, card: Card, meter: Meter) -> dict[str, Any]:
     """All steps. What it holds on the card is free when it returns or fails, whoever catches the error."""
-    model, new_batch, step = _subject(config, run, card.target)
+    model, new_batch, step = subject_on(config, run, card.target)
     optimizer = make_optimizer(model, run)
     scaler = make_scaler(run, card.target.type)
     batch = new_batch()

@@ -16,6 +16,7 @@ from memplan.config.library.model import LibraryModel
 from memplan.config.model import Transformer as Configuration
 from memplan.errors import NotModelledError
 from memplan.measure.attribution import CACHE, attribute
+from memplan.measure.course import course
 from memplan.measure.materialise import fill
 from memplan.measure.probes import mark, record_memory
 from memplan.measure.run import KERNELS, MARK, _real_tokens, environment, library_environment
@@ -26,8 +27,11 @@ from memplan.reference.model import Prompt, Transformer
 from memplan.reference.quantised import quantise
 
 
-def measure_generation(config: Configuration | LibraryModel, run: InferenceRun, device: Device) -> dict[str, Any]:
-    """Have `config` write for real on the CPU and return what was seen, ready for JSON (memplan/profiles.py, `Record`).
+def measure_generation(
+    config: Configuration | LibraryModel, run: InferenceRun, device: Device, over_time: bool = False
+) -> dict[str, Any]:
+    """Have `config` write for real on the CPU and return what was seen, ready for JSON (memplan/profiles.py, `Record`);
+    with `over_time` every event of the run as well (memplan/measure/course.py).
 
     `config` and `run` have been validated. The number of threads is the device's, and oneDNN is switched off: its
     scratchpads depend on the processor. Raises NotModelledError for a card, and for a library's model.
@@ -57,6 +61,7 @@ def measure_generation(config: Configuration | LibraryModel, run: InferenceRun, 
         "environment": environment(device) | library_environment(config),
         "sdpa_kernels": sorted({KERNELS[region.name] for region in regions if region.name in KERNELS}),
         "phases": [phases[name].to_record() for name in run.phases if name in phases],
+        **({"memory_over_time": course(events, marks)} if over_time else {}),
     }
 
 

@@ -15,6 +15,7 @@ from memplan.config.inference import InferenceRun
 from memplan.config.library.model import LibraryModel
 from memplan.errors import NotModelledError
 from memplan.measure.attribution import attribute
+from memplan.measure.course import course
 from memplan.measure.library import build_model
 from memplan.measure.probes import mark, record_memory
 from memplan.measure.run import KERNELS, MARK, environment, library_environment
@@ -122,8 +123,11 @@ def tensors_of(cache: Any) -> Iterator[torch.Tensor]:
             yield from (value for value in vars(layer).values() if isinstance(value, torch.Tensor))
 
 
-def measure_library_generation(config: LibraryModel, run: InferenceRun, device: Device) -> dict[str, Any]:
-    """Let `config` write for real on the CPU and return what was seen, ready for JSON (memplan/profiles.py, `Record`).
+def measure_library_generation(
+    config: LibraryModel, run: InferenceRun, device: Device, over_time: bool = False
+) -> dict[str, Any]:
+    """Let `config` write for real on the CPU and return what was seen, ready for JSON (memplan/profiles.py, `Record`);
+    with `over_time` every event of the run that counts as well (memplan/measure/course.py).
 
     `config` and `run` have been validated. It is the second of two runs that counts: the first may make tables that
     stay.
@@ -153,9 +157,10 @@ def measure_library_generation(config: LibraryModel, run: InferenceRun, device: 
     events, regions = record_memory(write)
     marks = [(region.start, region.name.removeprefix(MARK)) for region in regions if region.name.startswith(MARK)]
     times = [time for time, name in marks if name == HELD]
+    begins = [(time, name) for time, name in marks if name != HELD]
     phases = attribute(
         events,
-        [(time, name) for time, name in marks if name != HELD],
+        begins,
         _owners(alive[0], alive[1]),
         list(zip(times, held, strict=True)),
     )
@@ -163,6 +168,7 @@ def measure_library_generation(config: LibraryModel, run: InferenceRun, device: 
         "environment": environment(device) | library_environment(config),
         "sdpa_kernels": sorted({KERNELS[region.name] for region in regions if region.name in KERNELS}),
         "phases": [phases[name].to_record() for name in run.phases if name in phases],
+        **({"memory_over_time": course(events, begins)} if over_time else {}),
     }
 
 

@@ -18,6 +18,7 @@ from memplan.config.run import TrainingRun
 from memplan.config.setups import weight_dtype
 from memplan.errors import MeasurementError, NotModelledError
 from memplan.measure.attribution import LAYER, attribute
+from memplan.measure.course import course
 from memplan.measure.probes import mark, record_memory
 from memplan.reference.adapters import add_adapters
 from memplan.reference.attention import Attention
@@ -59,7 +60,8 @@ class Subject(NamedTuple):
     step: Callable[..., object]
 
 
-def _subject(config: Configuration | LibraryModel, run: TrainingRun) -> Subject:
+def subject_of(config: Configuration | LibraryModel, run: TrainingRun) -> Subject:
+    """What is trained on the CPU."""
     if isinstance(config, Configuration):
         model = Transformer(config, run.attention, run.recompute, run.recompute_every)
         model = model.to(WEIGHTS[weight_dtype(run)])
@@ -74,8 +76,11 @@ def _subject(config: Configuration | LibraryModel, run: TrainingRun) -> Subject:
     return Subject(build_model(config, run), make_library_batch(config, run), train_step)
 
 
-def measure_training(config: Configuration | LibraryModel, run: TrainingRun, device: Device) -> dict[str, Any]:
-    """Run `config` for real on the CPU and return what was seen, ready for JSON (memplan/profiles.py, `Record`).
+def measure_training(
+    config: Configuration | LibraryModel, run: TrainingRun, device: Device, over_time: bool = False
+) -> dict[str, Any]:
+    """Run `config` for real on the CPU and return what was seen, ready for JSON (memplan/profiles.py, `Record`); with
+    `over_time` every event of the step as well (memplan/measure/course.py).
 
     `config` and `run` have been validated. The number of threads is the device's, and oneDNN is switched off: its
     scratchpads depend on the processor. In fp16 a step whose gradients overflow is skipped and needs less memory, so
@@ -96,7 +101,7 @@ def measure_training(config: Configuration | LibraryModel, run: TrainingRun, dev
         import_what_is_needed(run)  # modules that hold tensors of their own
 
     def train() -> None:
-        subject = _subject(config, run)
+        subject = subject_of(config, run)
         model, batch, step = subject.model, subject.batch, subject.step
         optimizer = make_optimizer(model, run)
         scaler = make_scaler(run, "cpu")
@@ -115,10 +120,12 @@ def measure_training(config: Configuration | LibraryModel, run: TrainingRun, dev
     marks = [(region.start, region.name.removeprefix(MARK)) for region in regions if region.name.startswith(MARK)]
     steps = [index for index, (_, name) in enumerate(marks) if name == "zero_grad"]
     phases = attribute(events, marks[steps[-1] :], _owners(*alive))
+    lines = {"memory_over_time": course(events, marks[steps[-1] :])} if over_time else {}
     return {
         "environment": environment(device) | library_environment(config),
         "sdpa_kernels": sorted({KERNELS[region.name] for region in regions if region.name in KERNELS}),
         "phases": [phases[name].to_record() for name in PHASES],
+        **lines,
     }
 
 

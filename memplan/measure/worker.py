@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 from memplan.config.device import Device
 from memplan.config.model import Transformer
 from memplan.config.run import TrainingRun
-from memplan.errors import MemplanError
+from memplan.errors import MemplanError, NotModelledError
 from memplan.profiles import request_of
+from memplan.residuals import card_name
 
 if TYPE_CHECKING:
+    from memplan.config.models import Model
+    from memplan.config.runs import Run
     from memplan.measure.card import Card
 
 _cards: dict[Device, Card] = {}
@@ -38,6 +41,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         if "model" not in request:
             return {"environment": _environment(_device(request))}
         model, run, device = request_of({"kind": request["kind"], "request": request})
+        if request.get("timed_runs") is not None:
+            return _profiled(model, run, device, request["timed_runs"])
         if not isinstance(run, TrainingRun):
             if not isinstance(model, Transformer):
                 from memplan.measure.library_generation import measure_library_generation
@@ -60,6 +65,18 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         if isinstance(error, MemplanError):
             return {"error": what, "message": error.message, "hint": error.hint}
         return {"error": what, "message": what, "hint": None}
+
+
+def _profiled(model: Model, run: Run, device: Device, runs: int) -> dict[str, Any]:
+    from memplan.measure.profiling import profile_on_card, profile_on_cpu
+
+    if device.backend == "cpu":
+        return {"measured": profile_on_cpu(model, run, device, runs)}
+    if not isinstance(run, TrainingRun):
+        raise NotModelledError(f"measuring generation on {device.name} is not possible yet, only on the device cpu")
+    card = _card(device)
+    name = card_name(device.name, str(card.environment()["card"]), device.capacity_bytes)
+    return {"measured": profile_on_card(model, run, card, runs, name), "left_bytes": card.clear()}
 
 
 def _device(request: dict[str, Any]) -> Device:
