@@ -11,7 +11,6 @@ import pytest
 
 import memplan
 from memplan.errors import MeasurementError
-from memplan.grading import Grading, grade
 from memplan.profiles import (
     SCHEMA_VERSION,
     Record,
@@ -25,7 +24,6 @@ from memplan.profiles import (
     request_of,
     save,
 )
-from memplan.residuals import FILE_NAME, residuals_to_text
 from memplan.verify import verify
 
 from .records import CARD, card_record
@@ -59,34 +57,18 @@ def test_there_are_records() -> None:
     assert len(ON_CPU) >= 80
 
 
-@pytest.mark.parametrize("file", RECORDS, ids=lambda file: file.stem)
-def test_every_record_lies_where_its_request_and_environment_say(file: Path) -> None:
-    record = read(file)
-    assert file.relative_to(PROFILES).as_posix() == record_path(record)
+def test_every_record_lies_where_its_request_and_environment_say() -> None:
+    for file in RECORDS:
+        assert file.relative_to(PROFILES).as_posix() == record_path(read(file))
 
 
-@pytest.mark.parametrize("file", ON_CPU, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", ON_CPU[::10], ids=lambda file: file.stem)
 def test_the_estimate_equals_the_recorded_run(file: Path) -> None:
+    """A tenth of them: `memplan verify --recorded` grades all, in .ci/run behind these tests."""
     record = read(file)
     verification = verify(*request_of(record), record)
     assert verification.worst == 0
     assert verification.exact
-
-
-@pytest.fixture(scope="module")
-def grading() -> Grading:
-    records, problems = read_all(PROFILES)
-    return grade(records, PROFILES, problems)
-
-
-def test_every_recorded_run_is_within_the_tolerances(grading: Grading) -> None:
-    assert not grading.problems
-    assert [check for check in grading.checks if not check.holds] == []
-
-
-def test_the_file_of_residuals_is_what_grading_gives(grading: Grading) -> None:
-    made = residuals_to_text(grading.residuals)
-    assert (PROFILES / FILE_NAME).read_text(encoding="utf-8") == made  # memplan verify --recorded --write-residuals
 
 
 def test_a_record_survives_being_written_and_read(tmp_path: Path) -> None:
