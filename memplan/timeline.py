@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from memplan.config.device import Device
 from memplan.config.validate import validate_model, validate_run
 from memplan.expansion import Expansion, expand
-from memplan.ledger import Allocation, Ledger
+from memplan.ledger import INITIAL, Allocation, Ledger
 from memplan.ops.backend import CURRENT
 from memplan.replay import module_of
 
@@ -107,7 +107,36 @@ def timeline(model: Model, run: Run, device: Device, torch: tuple[int, int] = CU
 
 def timeline_of(ledger: Ledger) -> Timeline:
     """The timeline of a ledger. Raises NotModelledError where that cannot be spelled out."""
+    if not any(segment.repeat for segment in ledger.segments):
+        return _as_it_is(ledger)
     return spelled_out(expand(ledger))
+
+
+def _as_it_is(ledger: Ledger) -> Timeline:
+    """The timeline of a ledger without layers that repeat: everything is in it, what the step before has left too."""
+    numbers: dict[Allocation, int] = {}
+    events: list[int] = []
+    born: list[int] = []
+    died: list[int | None] = []
+    phases: list[tuple[str, int]] = []
+    for segment in ledger.segments:
+        if segment.phase != INITIAL and (not phases or phases[-1][0] != segment.phase):
+            phases.append((segment.phase, len(events)))
+        for allocation, birth in ledger.events[segment.start : segment.stop]:
+            if not birth:
+                died[numbers[allocation]] = len(events)
+                events.append(~numbers[allocation])
+                continue
+            number = numbers[allocation] = len(born)
+            born.append(-1 if segment.phase == INITIAL else len(events))
+            died.append(None)
+            if segment.phase != INITIAL:
+                events.append(number)
+    tensors = (
+        Tensor(allocation, allocation.module, allocation.size, start, stop)
+        for allocation, start, stop in zip(numbers, born, died, strict=True)
+    )
+    return Timeline(tuple(tensors), tuple(events), tuple(phases))
 
 
 def spelled_out(step: Expansion) -> Timeline:

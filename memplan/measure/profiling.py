@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,7 +38,8 @@ def profile_on_cpu(model: Model, run: Run, device: Device, runs: int) -> dict[st
         measured = measure_library_generation(model, run, device, over_time=True)
     if runs:
         torch.set_num_threads(device.threads)
-        with torch.backends.mkldnn.flags(enabled=True):  # as PyTorch comes
+        with warnings.catch_warnings(), torch.backends.mkldnn.flags(enabled=True):  # as PyTorch comes
+            warnings.filterwarnings("ignore", "TF32 acceleration")  # told of Intel's GPUs when the setting is put back
             measured["times"] = times(_on_cpu(model, run), device, run.precision, runs)
     return measured
 
