@@ -297,7 +297,7 @@ def largest_of(ledger: Ledger, moment: Moment) -> tuple[LedgerLine, ...]:
 
 def line_of(allocation: Allocation, copies: int) -> LedgerLine:
     """An allocation of the ledger, ready to be shown."""
-    factors = [spell(size) for size in allocation.shape if size != 1]
+    factors = [spell(size) for size in allocation.shape if spell(size) != "1"]
     return LedgerLine(
         size=allocation.size,
         copies=copies,

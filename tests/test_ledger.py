@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from memplan.config.devices import load_device
+from memplan.config.load import load_model
+from memplan.config.run import TrainingRun
+from memplan.estimate import ledger_lines
 from memplan.ledger import INITIAL, Allocation, Ledger, Moment
 from memplan.ops.backend import Backend
 from memplan.ops.tensor import empty
@@ -222,3 +226,10 @@ def test_an_empty_tensor_allocates_nothing() -> None:
     nothing = empty(trace, (3, 0), "fp32", "nothing")
     del nothing
     assert trace.close().events == []
+
+
+def test_a_formula_names_a_size_of_one_too() -> None:
+    """With one sequence the reader still sees that more would cost more."""
+    lines = ledger_lines(load_model("gpt2"), TrainingRun(sequence_length=64, attention="naive"), load_device("cpu"))
+    shares = next(line for line in lines if line.operation == "aten::softmax")
+    assert shares.formula == "micro_batch_size * num_attention_heads * sequence_length * sequence_length * 4 B"
