@@ -115,11 +115,16 @@ def save(record: Record, folder: Path) -> Path:
 
 
 def write_text(target: Path, text: str, what: str) -> None:
+    """`write_bytes` of a text, as UTF-8."""
+    write_bytes(target, text.encode(), what)
+
+
+def write_bytes(target: Path, content: bytes, what: str) -> None:
     """Write a file under a temporary name and rename it; what is there and no plain file (a device, a pipe) is written
     to as it is, for to rename would replace it. Raises MeasurementError, naming `what`, if it cannot."""
     if target.exists() and not target.is_file():
         try:
-            target.write_text(text, encoding="utf-8")
+            target.write_bytes(content)
         except OSError as error:
             raise MeasurementError(f"cannot write {what} {target}: {error.strerror or error}") from error
         return
@@ -128,7 +133,7 @@ def write_text(target: Path, text: str, what: str) -> None:
     temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         temporary.replace(target)
     except OSError as error:
         with suppress(OSError):
