@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from memplan.assumptions import setup_assumptions
+from memplan.assumptions import assumptions, setup_assumptions
 from memplan.config.device import DEFAULT_CPU_THREADS, Device
 from memplan.config.kernels import generation_of
 from memplan.config.model import Transformer
@@ -14,7 +13,7 @@ from memplan.config.run import TrainingRun
 from memplan.config.validate import validate_model, validate_run
 from memplan.interval import Interval, interval_for, verdict
 from memplan.ledger import SKIPPED, Allocation, Ledger, Moment
-from memplan.ops.backend import CURRENT, NEWEST, Backend
+from memplan.ops.backend import CURRENT, Backend
 from memplan.ops.size import spell
 from memplan.units import ITEM_BYTES, human
 
@@ -175,7 +174,7 @@ def estimate(
         interval=interval,
         fit=_fit(tiers, interval, device),
         assumptions=(
-            *_assumptions(model, run, device, torch, card, allocator_settings, ledger),
+            *assumptions(model, run, device, torch, card, allocator_settings, ledger),
             *setup_assumptions(run, device, ledger),
         ),
         sdpa_kernels=tuple(sorted(ledger.sdpa_kernels)),
@@ -354,85 +353,3 @@ def _fit(tiers: Tiers, interval: Interval, device: Device) -> Fit | None:
     else:
         reason = f"the {given} lies within the interval, {human(low)} to {human(high)}"
     return Fit(device.name, room, room - tiers.device_bytes, said, reason)
-
-
-def _assumptions(
-    model: Model,
-    run: Run,
-    device: Device,
-    torch: tuple[int, int],
-    card: CardTiers | None,
-    allocator_settings: str,
-    ledger: Ledger,
-) -> tuple[str, ...]:
-    name = f"PyTorch {torch[0]}.{torch[1]}"
-    training = isinstance(run, TrainingRun)
-    lines = ["steady state: the second step and later, when optimizer states exist"] if training else []
-    if isinstance(model, Transformer):
-        batch = "one micro-batch of inputs in memory" if training else "no gradients (torch.inference_mode)"
-        lines.append(f"memplan's reference transformer in eager PyTorch, with {batch}")
-    else:
-        from memplan.huggingface.releases import assumptions
-
-        lines += assumptions(model, torch, run)
-    if card is None:
-        threads = device.threads or DEFAULT_CPU_THREADS
-        lines.append(f"operation rules of {name}'s CPU kernels with {threads} threads and oneDNN off")
-    else:
-        lines.append(
-            f"operation rules of {name}'s CUDA kernels for compute capability {device.compute_capability} with "
-            f"{device.multiprocessors} multiprocessors, cuBLAS workspaces included"
-        )
-    if torch > NEWEST:
-        lines.append(f"{name} has not been held against real runs: the rules of {NEWEST[0]}.{NEWEST[1]}")
-    if card is None:
-        lines.append("reserved_bytes and device_bytes are null: the CPU has no caching allocator and no driver")
-    else:
-        flash = run.attention == "flash" or "flash" in ledger.sdpa_kernels
-        lines += _card_assumptions(flash, "steps" if training else "such runs", device, torch, card, allocator_settings)
-        if ledger.sampled:
-            lines.append(ledger.sampled)
-    if isinstance(run, TrainingRun):
-        lines += _graph_assumptions(run)
-    if run.weight_quantization != "none" or (isinstance(run, TrainingRun) and run.lora_rank):
-        from memplan.config.adapters import assumptions as of_adapters
-
-        lines += of_adapters(model, run, device)
-    return tuple(lines)
-
-
-def _graph_assumptions(run: TrainingRun) -> Iterator[str]:
-    """What is made again, how the loss is made, and what learns."""
-    if run.recompute != "none":
-        where = "each layer" if run.recompute == "full" else "each attention, from queries to mixed values"
-        if run.recompute_every > 1:
-            where = f"every layer whose number is a multiple of {run.recompute_every}"
-        yield f"torch.utils.checkpoint without reentrant autograd round {where}, generator state kept"
-    if run.loss == "chunked":
-        chunks = f"{run.loss_chunks} chunks of tokens, one after another"
-        yield f"logits and loss in {chunks}, each made again in the backward pass"
-    elif run.loss == "fused":
-        yield (
-            f"logits and their gradients in {run.loss_chunks} chunks of tokens, in the forward pass and by PyTorch's "
-            "operations: Liger's kernel does without an fp32 copy of a chunk's half-precision logits"
-        )
-    if run.frozen or run.frozen_layers:
-        yield "frozen weights have no gradients and no optimizer states, and are not among the optimizer's parameters"
-
-
-def _card_assumptions(
-    flash: bool, times: str, device: Device, torch: tuple[int, int], card: CardTiers, allocator_settings: str
-) -> list[str]:
-    settings = f"with {allocator_settings}" if allocator_settings else "with its default settings"
-    lines = [f"reserved: the caching allocator replayed over {card.replay.steps} {times}, {settings}, on one stream"]
-    if card.squeezed:
-        lines.append("the card has too little for all that the allocator would keep: cached memory is given back")
-    if card.short:
-        lines.append("the card runs out, cached memory given back or not: the sizes are those of a larger card")
-    lines.append(f"device: reserved and the CUDA context with its libraries, {card.context.basis}")
-    if flash and torch >= (2, 11) and device.compute_capability in ("9.0", "10.0", "10.3"):
-        lines.append(
-            "flash attention is the kernel that runs: left to itself PyTorch 2.11 and newer may take cuDNN's on this "
-            "card (torch.nn.attention.sdpa_kernel chooses)"
-        )
-    return lines
