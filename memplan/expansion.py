@@ -16,6 +16,7 @@ stack it is the one made last. Everything else is refused.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 
 from memplan.errors import NotModelledError
 from memplan.ledger import INITIAL, Allocation, Ledger, Repeat, Segment
@@ -53,7 +54,7 @@ class Expansion:
         self.sources: list[int] = []
         """Their indices into the `initial` of a later step."""
         self.carried: list[int] = []
-        """Ordinals alive until the next step drops the gradients."""
+        """Ordinals alive until the next step drops the gradients, in the order in which it does."""
         self.dropped: list[int] = []
         """Ordinals alive until the step returns: the loss."""
 
@@ -335,6 +336,27 @@ class _Expander:
         for ordinal, allocation in enumerate(result.births):
             if ordinal not in dead:
                 (result.carried if allocation.component == "gradients" else result.dropped).append(ordinal)
+        result.carried.sort(key=self.place_of_gradient())
+
+    def place_of_gradient(self) -> Callable[[int], tuple[int, int, int]]:
+        """By ordinal: where zero_grad comes to it, which goes by the order of the parameters. Those of a stack follow
+        each other layer by layer; what belongs to no parameter comes last, as it was made."""
+        order, births, layer_of = self.ledger.gradient_order, self.result.births, self.result.layer
+        last = len(order)
+        first_of_stack: dict[str, int] = {}
+        for allocation, place in order.items():
+            stack, star, _ = allocation.module.partition("*")
+            if star:
+                first_of_stack[stack] = min(first_of_stack.get(stack, last), place)
+
+        def place_of(ordinal: int) -> tuple[int, int, int]:
+            allocation, layer = births[ordinal], layer_of(ordinal)
+            place = order.get(allocation, last)
+            if layer is None or place == last:
+                return (place, 0, 0)
+            return (first_of_stack.get(allocation.module.partition("*")[0], place), layer, place)
+
+        return place_of
 
 
 def uncertain(allocation: Allocation) -> NotModelledError:

@@ -108,6 +108,8 @@ class Ledger:
         """What exists before the step because the first step made it: index of the event before which it did."""
         self.first_phase: dict[Allocation, int] = {}
         """The phase in which it did, where that is known: how many had begun. One may be without events."""
+        self.gradient_order: dict[Allocation, int] = {}
+        """The place of each gradient's parameter among all: in that order the next step drops them."""
         self.found: set[Allocation] = set()
         """What the first step finds, though it is a state of the optimizer."""
         self.sdpa_kernels: set[str] = set()

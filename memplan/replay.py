@@ -4,10 +4,8 @@ allocated ones as the allocator counts them.
 The real loop is `for _ in range(steps): training_step(...)`, its result dropped at once (memplan/reference/training.py,
 memplan/measure/run.py). So the first step finds parameters and inputs alone, and makes optimizer states and library
 workspaces where it needs them first; each later one frees the gradients of the step before in its first phase,
-`zero_grad`, and finds in the cache what that step has freed.
-
-Known limitation: gradients are freed in the order they were made. Which order it is matters in PyTorch 2.12 alone,
-where it can decide between free blocks of one size.
+`zero_grad`, and finds in the cache what that step has freed. Gradients are freed in the order of their parameters,
+which decides between free blocks of one size in PyTorch 2.12.
 """
 
 from __future__ import annotations

@@ -284,6 +284,7 @@ def call(node: Node) -> list[Tensor | None]:
     gradients, node.buffer = node.buffer, None
     outputs = node.run(gradients if gradients is not None else [None] * node.outputs)
     del gradients
+    node.saved.reverse()  # a list lets go of its last entry first, and a node of PyTorch's of what it saved first
     node.saved.clear()
     node.hooks = None
     return outputs

@@ -78,9 +78,10 @@ def trace_step(
     trace.ledger.micro_batches = run.gradient_accumulation_steps
     batch = make_batch()
     result = step(trace, model, optimizer, batch, run, scaler)
-    for parameter in model.parameters():
+    for place, parameter in enumerate(model.parameters()):
         if parameter.grad is not None and parameter.grad.storage.allocation is not None:
             parameter.grad.storage.allocation.component = "gradients"
+            trace.ledger.gradient_order[parameter.grad.storage.allocation] = place
     ledger = trace.close()
     del result
     return ledger

@@ -145,3 +145,10 @@ def test_the_command_itself_imports_no_torch() -> None:
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_weights_are_told_from_frozen_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["trace", VIT, "--explain", "--json"]) == 0
+    lines = json.loads(capsys.readouterr().out)["ledger"]
+    reasons = {line["reason"] for line in lines if line["component"] == "parameters"}
+    assert reasons == {"trained weights"}

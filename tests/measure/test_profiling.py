@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -46,7 +45,7 @@ def profiled(model: Transformer | LibraryModel, run: Run, runs: int = 1) -> Side
     return measured_side(make_record(model, checked, CPU, profile_on_cpu(model, checked, CPU, runs)))
 
 
-def behind_births(line: Sequence[int]) -> list[tuple[int, int]]:
+def behind_births(line: list[int]) -> list[tuple[int, int]]:
     """What is alive behind each birth, and which event that is."""
     return [(event, now) for event, (before, now) in enumerate(pairwise(line)) if now > before]
 
@@ -80,10 +79,12 @@ def test_the_line_of_a_run_is_the_line_that_was_predicted(name: str) -> None:
         assert phase["peak_allocated_bytes"] == peaks[phase["name"]]
         assert phase["end_allocated_bytes"] == ends[phase["name"]]
     if isinstance(side.estimate.run, TrainingRun):
-        # Event for event. Which of several tensors is freed first between two births is the only thing that may differ.
-        assert len(side.timeline.events) == len(seen.nanoseconds)
+        # Event for event, in zero_grad too. A recomputation ends in an exception, which lets go of its locals in an
+        # order of its own: there what is alive behind each birth is compared.
+        line, measured = side.timeline.allocated(), list(seen.allocated_bytes)
         assert side.timeline.phases == seen.phases
-        assert behind_births(side.timeline.allocated()) == behind_births(seen.allocated_bytes)
+        assert behind_births(line) == behind_births(measured)
+        assert line == measured or side.estimate.run.recompute == "full"
 
 
 def test_a_model_of_the_library_over_time() -> None:

@@ -13,12 +13,14 @@ from memplan.measure.tracing.subject import Subject
 
 
 class Claim(NamedTuple):
-    """A tensor that outlives the step, its component, the module it belongs to, and what it is there."""
+    """A tensor that outlives the step, its component, the module it belongs to, what it is there, and whether it is a
+    weight that is not trained."""
 
     tensor: torch.Tensor
     component: str
     place: str
     kind: str
+    frozen: bool = False
 
 
 def owned(subject: Subject, optimizer: torch.optim.Optimizer) -> Iterator[Claim]:
@@ -37,7 +39,7 @@ def owned(subject: Subject, optimizer: torch.optim.Optimizer) -> Iterator[Claim]
     for parameter, (place, kind) in places.items():
         if parameter.grad is not None:
             yield Claim(parameter.grad, "gradients", place, f"gradient of {kind}")
-        yield Claim(parameter.data, "parameters", place, kind)
+        yield Claim(parameter.data, "parameters", place, kind, not parameter.requires_grad)
 
 
 def _parts(name: str) -> tuple[str, str]:

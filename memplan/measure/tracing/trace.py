@@ -81,7 +81,7 @@ def _ledger(
     for claimed, claim in claims:
         if claimed is not None:
             claimed.component = claim.component
-            claimed.frozen = claim.component == "parameters" and not claim.tensor.requires_grad
+            claimed.frozen = claim.frozen
             if claim.component != "gradients":  # those are born in the step: the operation says more
                 claimed.module, claimed.operation = claim.place, claim.kind
     ledger.events = [(allocation, True) for allocation in alive]
