@@ -180,6 +180,10 @@ LIBRARY = (
 )
 
 REAL = {
+    "profile": [
+        ["report", "gpt2", "--sequence-length", "64", "--attention", "naive", "--json"],
+        ["report", "gpt2", "--sequence-length", "64", "--precision", "bf16", "--device", "h100-80gb", "--json"],
+    ],
     "estimate": [
         [*ESTIMATE, "--json"],
         [*ESTIMATE, "--json", "--explain"],
