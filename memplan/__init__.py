@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from memplan.estimate import LedgerLine as LedgerLine
     from memplan.estimate import estimate as estimate
     from memplan.estimate import ledger_lines as ledger_lines
+    from memplan.explain.explanation import Explanation as Explanation
+    from memplan.explain.explanation import explain as explain
     from memplan.measure.local import load_device as load_device
     from memplan.report.machine import estimate_to_json as estimate_to_json
 
@@ -45,6 +47,7 @@ _HOME = {
     "ConfigurationError": "memplan.errors",
     "Device": "memplan.config.device",
     "Estimate": "memplan.estimate",
+    "Explanation": "memplan.explain.explanation",
     "InferenceRun": "memplan.config.inference",
     "LedgerLine": "memplan.estimate",
     "MeasurementError": "memplan.errors",
@@ -56,6 +59,7 @@ _HOME = {
     "checkpoint": "memplan.checkpoint.sizes",
     "assert_fits": "memplan.assertions",
     "estimate": "memplan.estimate",
+    "explain": "memplan.explain.explanation",
     "estimate_to_json": "memplan.report.machine",
     "largest_batch": "memplan.capacity",
     "ledger_lines": "memplan.estimate",
@@ -95,7 +99,7 @@ class _Package(ModuleType):
     Making such a module callable lets `memplan.estimate(...)` hold before and after."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in ("estimate", "checkpoint") and isinstance(value, ModuleType):
+        if name in ("estimate", "explain", "checkpoint") and isinstance(value, ModuleType):
             value.__class__ = _NamedForItsFunction
         super().__setattr__(name, value)
 

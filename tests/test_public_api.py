@@ -42,6 +42,13 @@ def test_so_can_checkpoint(first: str) -> None:
     assert "TypeError: checkpoint() missing 2 required positional arguments" in child.stderr
 
 
+@pytest.mark.parametrize("first", ["memplan.explain", "import memplan.explain.opened", "memplan.Explanation"])
+def test_so_can_explain(first: str) -> None:
+    code = f"import memplan; {first}; memplan.explain()"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "TypeError: explain() missing 1 required positional argument" in child.stderr
+
+
 def test_the_readme_and_the_package_data_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["project"]["readme"] == "README.md"

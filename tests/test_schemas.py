@@ -180,6 +180,7 @@ LIBRARY = (
 )
 
 REAL = {
+    "oom": [["oom", str(Path(__file__).parent / "oom/messages/capacity.txt"), "--json"]],
     "profile": [
         ["report", "gpt2", "--sequence-length", "64", "--attention", "naive", "--json"],
         ["report", "gpt2", "--sequence-length", "64", "--precision", "bf16", "--device", "h100-80gb", "--json"],

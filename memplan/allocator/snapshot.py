@@ -6,6 +6,7 @@ the allocator did before that, as far back as its history goes (torch/cuda/memor
 
 from __future__ import annotations
 
+import copyreg
 import os
 import pickle
 from typing import Any
@@ -34,6 +35,8 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def read_snapshot(file: str | os.PathLike[str]) -> Snapshot:
     """The snapshot in `file`. Raises MeasurementError for what is none, is damaged, or holds more than plain data."""
+    # A class that something else has loaded by an extension code would be handed out without `find_class`.
+    copyreg.clear_extension_cache()
     try:
         with open(file, "rb") as stream:
             snapshot = _PlainUnpickler(stream).load()

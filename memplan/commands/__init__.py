@@ -14,6 +14,8 @@ COMMANDS = {
     "verify": "Run a training step for real and show it beside the estimate",
     "profile": "Run a job for real and show its memory over time, predicted and measured",
     "report": "Write a report of a job, or of recorded runs: HTML, Markdown, JSON, SVG",
+    "explain": "Say what a PyTorch memory snapshot holds, and what to change",
+    "oom": "Find the tensor behind an out-of-memory message",
     "measure": "Run training steps for real and record what they need",
     "profiles": "List the recorded runs, and what is missing",
     "presets": "List the models that memplan knows by name",

@@ -1,0 +1,1 @@
+"""A message of running out of memory, explained: as text and as JSON."""
