@@ -64,6 +64,23 @@ Device = Annotated[
     ),
 ]
 
+Html = Annotated[
+    str | None, typer.Option("--html", metavar="FILE", show_default=False, help="Write the report as a page.")
+]
+
+Output = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output",
+        metavar="KIND=FILE",
+        show_default=False,
+        help="Write html, markdown, json, svg, text, a snapshot for PyTorch's memory viewer, or a trace for Perfetto; "
+        "may be given again.",
+    ),
+]
+
+Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+
 _SIZES = frozenset(
     {
         "micro_batch_size", "sequence_length", "source_length", "target_length", "gradient_accumulation_steps",

@@ -57,24 +57,13 @@ def command(
             help="Further lengths to run for the curve over length, or none. Default: a quarter and half of the run's.",
         ),
     ] = None,
-    html: Annotated[
-        str | None, typer.Option("--html", metavar="FILE", show_default=False, help="Write the report as a page.")
-    ] = None,
-    output: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--output",
-            metavar="KIND=FILE",
-            show_default=False,
-            help="Write html, markdown, json, svg, text, a snapshot for PyTorch's memory viewer, or a trace for "
-            "Perfetto; may be given again.",
-        ),
-    ] = None,
+    html: options.Html = None,
+    output: options.Output = None,
     out: Annotated[
         str | None,
         typer.Option("--out", metavar="DIR", show_default=False, help="Keep the records, each as soon as it is made."),
     ] = None,
-    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    show: options.Open = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with integer bytes instead of text.")] = False,
 ) -> int:
     """Run a job for real, and show where its memory and its time go: every phase predicted, measured and timed. Exit

@@ -33,20 +33,9 @@ def command(
     device: options.Device = None,
     settings: options.Settings = None,
     implementation: options.Implementation = None,
-    html: Annotated[
-        str | None, typer.Option("--html", metavar="FILE", show_default=False, help="Write the report as a page.")
-    ] = None,
-    output: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--output",
-            metavar="KIND=FILE",
-            show_default=False,
-            help="Write html, markdown, json, svg, text, a snapshot for PyTorch's memory viewer, or a trace for "
-            "Perfetto; may be given again.",
-        ),
-    ] = None,
-    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    html: options.Html = None,
+    output: options.Output = None,
+    show: options.Open = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with integer bytes instead of text.")] = False,
 ) -> None:
     """Write a report of a job: its memory over time by component and by tensor, naive beside flash attention, and,
