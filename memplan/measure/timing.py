@@ -1,8 +1,8 @@
 """Runs timed phase by phase, without a profiler: what a record keeps as `times`.
 
-Floating-point operations are counted by PyTorch itself (torch/utils/flop_counter.py) in one run more: matrix products,
-convolutions and attention, two for each multiplication with its addition, what is recomputed counted again. The flash
-kernel of the CPU is unknown there, so its two operations are counted here, by the same convention.
+Floating-point operations are counted by PyTorch itself (torch/utils/flop_counter.py) in the run that warms up: matrix
+products, convolutions and attention, two for each multiplication with its addition, what is recomputed counted again.
+The flash kernel of the CPU is unknown there, so its two operations are counted here, by the same convention.
 """
 
 from __future__ import annotations
@@ -73,14 +73,15 @@ def times(timed: Timed, device: Device, precision: str, runs: int, card: str = "
     """Ready for JSON (memplan/profiled.py, `Times`): one run to warm up, then `runs` that count, or more until
     LEAST_SECONDS have passed. `card` is the card's name in the catalogue, where there is one."""
     wait = torch.cuda.synchronize if device.backend == "cuda" else _no_wait
-    timed.run(Clock(wait).mark)
+    flops = _operations(timed, wait)
+    if flops is None:  # it has not run to its end
+        timed.run(Clock(wait).mark)
     seconds: list[dict[str, float]] = []
     begin = time.perf_counter()
     while len(seconds) < runs or (time.perf_counter() - begin < LEAST_SECONDS and len(seconds) < MOST_RUNS):
         clock = Clock(wait)
         timed.run(clock.mark)
         seconds.append(clock.seconds)
-    flops = _operations(timed, wait)
     checked: list[float] = []
     if timed.checked is not None:
         timed.checked()

@@ -164,7 +164,8 @@ def _time(side: Side, times: Times) -> Iterator[tuple[str, str]]:
     text = f"{times.tokens_per_second:,.1f} tokens a second, " if times.tokens else ""
     text += f"{times.seconds:.3f} s"
     if times.flops is not None:
-        text += f", {times.flops / 1e9:,.1f} GFLOP"
+        unit, size = ("GFLOP", 1e9) if times.flops >= 1e9 else ("MFLOP", 1e6)
+        text += f", {times.flops / size:,.1f} {unit}"
     share = times.share_of_peak
     if share is not None:
         text += f", {share * 100:.1f} % of what the card can do"
