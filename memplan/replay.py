@@ -10,7 +10,7 @@ which decides between free blocks of one size in PyTorch 2.12.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from memplan.accounting import Accounts, PhaseReplay
@@ -68,7 +68,8 @@ class Replay:
         self.phases: dict[str, PhaseReplay] = {}
         self.steps = 0
         self.steady = False
-        """Whether the last step reserved nothing new, and had the allocated peaks of the step before in every phase."""
+        """Whether the last step reserved nothing new and had the allocated peaks of the step before in every phase, or
+        left everything as it found it."""
         self.reserved_by_step: list[int] = []
         """The highest reserved bytes so far, step by step."""
         self.peak_allocated = 0
@@ -97,16 +98,29 @@ def replay(
     `capacity` is what the driver can give, in bytes; to run out of it is a result and no error. Raises NotModelledError
     for a ledger that cannot be spelled out.
     """
-    return drive(expand(ledger), CachingAllocator(settings, capacity), steps)
+    allocator = CachingAllocator(settings, capacity)
+    return drive(expand(ledger), allocator, steps, allocator.state)
 
 
-def drive(expansion: Expansion, allocator: Allocator, steps: int | None = None) -> Replay:
-    """The same for a fresh allocator of one's own."""
+def drive(
+    expansion: Expansion,
+    allocator: Allocator,
+    steps: int | None = None,
+    state: Callable[[], Hashable] | None = None,
+) -> Replay:
+    """The same for a fresh allocator of one's own. `state` is what its answers depend on beside the blocks in use: a
+    step that would begin as the one before it did is not run, for it would be the same again."""
     run = _Run(expansion, allocator)
     if run.begin():
+        before: Hashable = None
         while run.result.steps < (MOST_STEPS if steps is None else steps):
             if not run.step() or (steps is None and run.result.steady):
                 break
+            now = None if state is None else run.left_behind(state())
+            if now is not None and now == before:
+                run.repeat(steps)
+                break
+            before = now
         run.account()
     return run.result
 
@@ -174,6 +188,21 @@ class _Run:
         for ordinal in now.dropped:
             allocator.free(blocks[ordinal])
         return True
+
+    def left_behind(self, state: Hashable) -> Hashable:
+        """What the next step depends on; None where `state` is. Of the blocks in use only gradients can lie elsewhere
+        from step to step: all others are there for good."""
+        blocks = self.blocks
+        gradients = tuple([(blocks[ordinal].address, blocks[ordinal].size) for ordinal in self.now.carried])
+        return None if state is None else (state, gradients)
+
+    def repeat(self, steps: int | None) -> None:
+        """The next step, and all that follow up to `steps`, would be the last one again."""
+        result = self.result
+        result.steady = True
+        if steps is not None:
+            result.reserved_by_step += [result.peak_reserved] * (steps - result.steps)
+            result.steps = steps
 
     def account(self) -> None:
         """Fill in the phases of the last step."""

@@ -12,6 +12,7 @@ no user pools). Releases differ in what decides between free blocks of one size 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Hashable
 
 from memplan.allocator.blocks import (
     MIN_BLOCK,
@@ -179,6 +180,14 @@ class CachingAllocator:
         """The peaks start again at the present values."""
         self.peak_allocated = self.allocated
         self.peak_reserved = self.reserved
+
+    def state(self) -> Hashable:
+        """What answers to come depend on, beside the blocks in use: where that is equal twice, with the same blocks in
+        use, everything goes on alike. None where ages, or an order that always goes on, decide as well."""
+        if self.ranks_blocks or not self._plain or self.pending:
+            return None
+        pools = (*self.small.values(), *self.large.values())
+        return (self.reserved, *(tuple(pool.keys) for pool in pools))
 
     def set_memory_fraction(self, fraction: float) -> None:
         """Allow the process this part of the device's memory (set_per_process_memory_fraction; 1.0 is no limit, as
