@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     from memplan.explain.explanation import Explanation as Explanation
     from memplan.explain.explanation import explain as explain
     from memplan.measure.local import load_device as load_device
+    from memplan.measure.watching import DriftError as DriftError
+    from memplan.measure.watching import MemoryWarning as MemoryWarning
+    from memplan.measure.watching import lightning_callback as lightning_callback
+    from memplan.measure.watching import transformers_callback as transformers_callback
+    from memplan.measure.watching import watch as watch
     from memplan.report.machine import estimate_to_json as estimate_to_json
 
 __version__ = "0.1.0"  # a literal: importlib.metadata.version takes 36 ms to say the same
@@ -46,11 +51,13 @@ _HOME = {
     "Checkpoint": "memplan.checkpoint.sizes",
     "ConfigurationError": "memplan.errors",
     "Device": "memplan.config.device",
+    "DriftError": "memplan.measure.watching",
     "Estimate": "memplan.estimate",
     "Explanation": "memplan.explain.explanation",
     "InferenceRun": "memplan.config.inference",
     "LedgerLine": "memplan.estimate",
     "MeasurementError": "memplan.errors",
+    "MemoryWarning": "memplan.measure.watching",
     "MemplanError": "memplan.errors",
     "MissingDependencyError": "memplan.errors",
     "NotModelledError": "memplan.errors",
@@ -63,8 +70,11 @@ _HOME = {
     "estimate_to_json": "memplan.report.machine",
     "largest_batch": "memplan.capacity",
     "ledger_lines": "memplan.estimate",
+    "lightning_callback": "memplan.measure.watching",
     "load_device": "memplan.measure.local",
     "load_model": "memplan.config.load",
+    "transformers_callback": "memplan.measure.watching",
+    "watch": "memplan.measure.watching",
 }
 """Where each public name lives."""
 

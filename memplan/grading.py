@@ -13,7 +13,7 @@ from pathlib import Path
 from memplan.errors import MemplanError
 from memplan.graded import Grade, graded
 from memplan.ops.backend import release
-from memplan.profiles import Problem, Record, outcome_of
+from memplan.profiles import Problem, Record, is_graded, outcome_of
 from memplan.promises import Check, checks
 from memplan.residuals import FILE_NAME, Line, features, fingerprint, residuals_to_text
 from memplan.verify import TIERS, Residual, held_out_interval
@@ -77,7 +77,7 @@ def grade(records: Iterable[tuple[Path, Record]], folder: Path, problems: Iterab
     ungraded: dict[str, int] = {}
     refused = list(problems)
     for file, record in records:
-        outcome = outcome_of(record)
+        outcome = outcome_of(record) if is_graded(record) else "watched"
         if outcome not in ("ran", "out_of_memory"):
             ungraded[outcome] = ungraded.get(outcome, 0) + 1
             continue

@@ -61,6 +61,13 @@ def outcome_of(record: Record) -> str:
     return str(record.get("outcome", "ran"))
 
 
+def is_graded(record: Record) -> bool:
+    """Whether the bytes of a record are held against the estimator: of a training that was watched
+    (memplan/measure/watching/record.py), where it says so."""
+    watched = record.get("watched")
+    return not isinstance(watched, dict) or watched.get("graded") is True
+
+
 def card_of(record: Record) -> str:
     """Where it ran: the name of the device; of `local`, that of the card. A card that was simulated says so
     (tests/simulated_card: PyTorch's CUDA build without a GPU)."""

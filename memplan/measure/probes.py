@@ -37,7 +37,11 @@ def record_memory(function: Callable[[], None]) -> tuple[list[MemoryEvent], list
     """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         function()
-    results = profiler.profiler.kineto_results if profiler.profiler is not None else None
+    return events_of(profiler.profiler.kineto_results if profiler.profiler is not None else None)
+
+
+def events_of(results: Any) -> tuple[list[MemoryEvent], list[Region]]:
+    """Every CPU memory event and every region of a profiler's results (None: it has seen nothing), in order of time."""
     events: list[MemoryEvent] = []
     regions: list[Region] = []
     stack: list[tuple[Any, tuple[Region, ...]]] = []

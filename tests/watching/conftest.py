@@ -1,0 +1,36 @@
+"""What the tests of watching share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture
+def onednn_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """oneDNN's scratchpads depend on the processor."""
+    before = bool(torch.backends.mkldnn.enabled)
+    torch.backends.mkldnn.set_flags(False)
+    yield
+    torch.backends.mkldnn.set_flags(before)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Whatever a test does to a watch, PyTorch is as it was when it ends."""
+    from torch import nn
+    from torch.optim import optimizer
+
+    from memplan.measure.watching.watcher import _running
+
+    seams = (torch.autograd.backward, torch.nn.functional.cross_entropy, nn.utils.clip_grad_norm_)
+    scaling = (torch.amp.GradScaler.scale, torch.amp.GradScaler.update)
+    hooks = (len(nn.modules.module._global_forward_pre_hooks), len(optimizer._global_optimizer_post_hooks))
+    yield
+    assert not _running
+    assert seams == (torch.autograd.backward, torch.nn.functional.cross_entropy, nn.utils.clip_grad_norm_)
+    assert scaling == (torch.amp.GradScaler.scale, torch.amp.GradScaler.update)
+    assert hooks == (len(nn.modules.module._global_forward_pre_hooks), len(optimizer._global_optimizer_post_hooks))
