@@ -341,7 +341,7 @@ def test_a_damaged_file_is_named_with_the_command_that_mends_it(text: str, says:
 
 
 def test_reading_hundreds_of_residuals_takes_no_time(tmp_path: Path) -> None:
-    """As many times what splitting the same text takes, in the same run: 1 ms on a quiet machine."""
+    """Beside splitting the same text, in the same run."""
     run = [line((GB + size, GB + size), (2 * GB, 2 * GB), (3 * GB, 3 * GB)) for size in range(400)]
     file = tmp_path / "residuals.tsv"
     file.write_text(residuals_to_text([*run, *read_residuals("cpu")]))
@@ -354,4 +354,4 @@ def test_reading_hundreds_of_residuals_takes_no_time(tmp_path: Path) -> None:
         return min(timeit.repeat(work, number=1, repeat=9))
 
     took = best(lambda: bounds(read_residuals("cuda", str(file)), Tiers(GB, 2 * GB, 3 * GB)))
-    assert took < 20 * best(split)
+    assert took < 5 * best(split)
