@@ -71,7 +71,6 @@ def command(
         fixed.add(key)
         if value is not None:
             values[key] = value
-    name = {"micro-batch": "micro_batch_size", "length": "sequence_length"}.get(objective)
     request = resolve(model, settings or [], device, values, implementation)
     trained = request[1]
     assert isinstance(trained, TrainingRun)
@@ -81,8 +80,6 @@ def command(
         if amount.share and not request[2].capacity_bytes:
             raise ConfigurationError(f"--budget: {amount.text} of what? only a card has a capacity")
         limit = amount.of(request[2].available_bytes)
-    if name is not None and name in fixed:
-        raise ConfigurationError(f"--fix: {name} is what --objective {objective} looks for")
     found = plan(
         request[0],
         trained,

@@ -74,7 +74,11 @@ def plan(
     """At most `most` options for a run on a card, ranked. `fixed` names settings that stay as they are; `limit` is what
     may be used, in bytes (default: all that the card can give).
 
-    Raises ConfigurationError for a device without a capacity where no limit is given.
+    Of an encoder-decoder's lengths the one that is not fixed is looked for; where neither is, the target keeps its part
+    of the source.
+
+    Raises ConfigurationError for a device without a capacity where no limit is given, and where what is looked for is
+    fixed.
     """
     model = validate_model(model)
     run = validate_run(model, run, device)
@@ -83,6 +87,7 @@ def plan(
         raise ConfigurationError(
             f"device: {device.name} has no fixed capacity to fit into", "name a card, or give --budget"
         )
+    sizes = _looked_for(run, objective, fixed)
     tried = _Tried(model)
     asked = upper_end(estimate(model, run, device, shared=tried.shared))
     every = list(choices(model, run, device, fixed))
@@ -91,7 +96,7 @@ def plan(
     elif objective == "card":
         options = _cards(tried, every, limit)
     else:
-        options = _largest(tried, device, every, room, objective)
+        options = _largest(tried, device, every, room, sizes)
     return Plan(model, run, device, objective, room, asked, tuple(_of_use(options, objective)[:most]))
 
 
@@ -148,37 +153,46 @@ def _rank(option: Option) -> int:
     return option.choice.cost.rank + (50 if option.accumulation else 0)
 
 
-def _largest(tried: _Tried, device: Device, every: list[Choice], room: int, objective: Objective) -> list[Option]:
+def _largest(tried: _Tried, device: Device, every: list[Choice], room: int, sizes: tuple[str, ...]) -> list[Option]:
     options = []
+    most = MOST_BATCH if sizes == ("micro_batch_size",) else MOST_TOKENS
     for choice in every:
-        if objective == "micro-batch":
-            name, most = "micro_batch_size", MOST_BATCH
-        else:
-            name, most = _length(choice.run), MOST_TOKENS
-        found = _search(tried, choice.run, device, room, name, most)
+        found = _search(tried, choice.run, device, room, sizes, most)
         options.append(Option(choice, found.upper, found.size > 0, found.size, gaps=found.gaps, certain=found.certain))
     return sorted(options, key=lambda option: (-option.size, option.choice.cost.rank, len(option.changes)))
 
 
-def _length(run: TrainingRun) -> str:
-    return "sequence_length" if run.sequence_length else "source_length"
+def _looked_for(run: TrainingRun, objective: Objective, fixed: frozenset[str]) -> tuple[str, ...]:
+    """The settings whose largest values are looked for; both lengths where they grow together. Raises
+    ConfigurationError where all of them are fixed."""
+    if objective not in ("micro-batch", "length"):
+        return ()
+    names: tuple[str, ...] = ("micro_batch_size",)
+    if objective == "length":
+        names = ("sequence_length",) if run.sequence_length else ("source_length", "target_length")
+    free = tuple(name for name in names if name not in fixed)
+    if not free:
+        raise ConfigurationError(
+            f"--fix: {' and '.join(names)} {'is' if len(names) == 1 else 'are'} what --objective {objective} looks for"
+        )
+    return free
 
 
-def _search(tried: _Tried, run: TrainingRun, device: Device, room: int, name: str, most: int) -> Found:
+def _search(tried: _Tried, run: TrainingRun, device: Device, room: int, sizes: tuple[str, ...], most: int) -> Found:
     return largest(
-        lambda size: tried.floor(_sized(run, name, size), device),
-        lambda size: tried.upper(_sized(run, name, size), device),
+        lambda size: tried.floor(_sized(run, sizes, size), device),
+        lambda size: tried.upper(_sized(run, sizes, size), device),
         room,
         most,
     )
 
 
-def _sized(run: TrainingRun, name: str, size: int) -> TrainingRun:
-    """The run with another size; an encoder-decoder writes as much of what it reads as before."""
-    sizes = {name: size}
-    if name == "source_length":
-        sizes["target_length"] = max(size * run.target_length // run.source_length, 1)
-    return replace(run, **sizes)  # type: ignore[arg-type]
+def _sized(run: TrainingRun, sizes: tuple[str, ...], size: int) -> TrainingRun:
+    """The run with another size; of two lengths an encoder-decoder writes as much of what it reads as before."""
+    changed = {sizes[0]: size}
+    if len(sizes) > 1:
+        changed["target_length"] = max(size * run.target_length // run.source_length, 1)
+    return replace(run, **changed)  # type: ignore[arg-type]
 
 
 def _cards(tried: _Tried, every: list[Choice], limit: int | None) -> list[Option]:

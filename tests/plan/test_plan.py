@@ -229,3 +229,38 @@ def test_what_is_fixed_stays() -> None:
     found = plan(model, run, device, fixed=frozenset({*KNOBS, "micro_batch_size"}), limit=1)
     assert [dict(option.changes) for option in found.options] == [{}]
     assert not found.options[0].fits
+
+
+@pytest.mark.parametrize("kept", ["source_length", "target_length", ""])
+def test_of_two_lengths_the_one_that_is_not_fixed_is_looked_for(kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choices_module, "MOST_TOKENS", 40)
+    model = load_model("t5-small", {"num_layers": 2, "num_encoder_layers": 2})
+    device = load_device("cpu")
+    run = validate_run(model, TrainingRun(source_length=20, target_length=10, attention="naive"), device)
+
+    def at(size: int) -> TrainingRun:
+        if kept == "source_length":
+            return replace(run, target_length=size)
+        return replace(run, source_length=size, target_length=10 if kept else max(size // 2, 1))
+
+    needs = upper(model, at(30), device)
+    assert needs is not None
+    fixed = frozenset({*KNOBS, kept} - {""})
+    (option,) = plan(model, run, device, "length", fixed, needs).options
+    assert option.size == max(size for size in range(1, 41) if fits_at(model, at(size), device, needs))
+    assert option.upper == upper(model, at(option.size), device)
+
+
+@pytest.mark.parametrize(
+    ("name", "fixed", "objective"),
+    [
+        ("t5-small", {"source_length", "target_length"}, "length"),
+        ("gpt2", {"sequence_length"}, "length"),
+        ("gpt2", {"micro_batch_size"}, "micro-batch"),
+    ],
+)
+def test_what_is_looked_for_cannot_be_fixed(name: str, fixed: set[str], objective: Any) -> None:
+    model, device = load_model(name), load_device("t4")
+    lengths = {"sequence_length": 8} if name == "gpt2" else {"source_length": 8, "target_length": 4}
+    with pytest.raises(ConfigurationError, match=f"what --objective {objective} looks for"):
+        plan(model, TrainingRun(attention="naive", **lengths), device, objective, frozenset(fixed))
