@@ -342,7 +342,7 @@ class _Expander:
         """By ordinal: where zero_grad comes to it, which goes by the order of the parameters. Those of a stack follow
         each other layer by layer; what belongs to no parameter comes last, as it was made."""
         order, births, layer_of = self.ledger.gradient_order, self.result.births, self.result.layer
-        last = len(order)
+        last = max(order.values(), default=0) + 1
         first_of_stack: dict[str, int] = {}
         for allocation, place in order.items():
             stack, star, _ = allocation.module.partition("*")

@@ -16,7 +16,7 @@ from ..reference.small import MODELS, configuration
 from .lengths import any_length
 
 torch = pytest.importorskip("torch")
-from memplan.measure.run import _subject  # noqa: E402  (imports torch)
+from memplan.measure.run import subject_of  # noqa: E402  (imports torch)
 
 LIBRARY = small_models()
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
@@ -24,7 +24,7 @@ DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 def compare(model: Model, run: TrainingRun) -> None:
     state = model_state(model, run)
-    real: Any = _subject(model, run).model
+    real: Any = subject_of(model, run).model
     entries = real.state_dict()
     first: dict[int, str] = {}
     ours = [

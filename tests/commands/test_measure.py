@@ -170,14 +170,14 @@ def test_records_of_another_environment_are_not_mixed_with(
 def test_a_disk_that_is_full_ends_the_run(
     fake_worker: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write = Path.write_text
+    write = Path.write_bytes
 
-    def full(self: Path, text: str, *arguments: Any, **keywords: Any) -> int:
+    def full(self: Path, content: bytes) -> int:
         if sum(1 for _ in tmp_path.rglob("*.json")) == 2:
             raise OSError(28, "No space left on device")
-        return write(self, text, *arguments, **keywords)
+        return write(self, content)
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     assert run(["measure", "--suite", "core", "--only", "*naive, fp32*", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "No space left on device" in error

@@ -43,7 +43,7 @@ def real_events(config: LibraryModel, run: Run, threads: int = 2) -> list[Event]
     torch.manual_seed(0)
     if isinstance(run, InferenceRun):
         return _placed(*record_memory(_writing(config, run)), "prefill")
-    subject = measuring._subject(config, run)
+    subject = measuring.subject_of(config, run)
     optimizer, scaler = measuring.make_optimizer(subject.model, run), measuring.make_scaler(run, "cpu")
 
     def train() -> None:

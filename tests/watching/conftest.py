@@ -9,13 +9,19 @@ import pytest
 torch = pytest.importorskip("torch")
 
 
-@pytest.fixture
-def onednn_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """oneDNN's scratchpads depend on the processor."""
+@pytest.fixture(autouse=True)
+def as_pytorch_comes() -> Iterator[None]:
+    """oneDNN on, whatever a measurement in the same process has left behind."""
     before = bool(torch.backends.mkldnn.enabled)
-    torch.backends.mkldnn.set_flags(False)
+    torch.backends.mkldnn.set_flags(True)
     yield
     torch.backends.mkldnn.set_flags(before)
+
+
+@pytest.fixture
+def onednn_off(as_pytorch_comes: None) -> None:
+    """oneDNN's scratchpads depend on the processor."""
+    torch.backends.mkldnn.set_flags(False)
 
 
 @pytest.fixture(autouse=True)
