@@ -132,7 +132,7 @@ def test_the_largest_sizes_are_those_of_trying_everything(
     seed: int, objective: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, run, device = small_case(seed)
-    most = 16 if device.backend == "cpu" else 8  # a replay for each is what takes long
+    most = 16 if device.backend == "cpu" else 6  # a replay for each is what takes long
     monkeypatch.setattr(choices_module, "MOST_BATCH", most)
     monkeypatch.setattr(choices_module, "MOST_TOKENS", most)
     needs = upper(model, run, device)
