@@ -89,7 +89,7 @@ def requests(
         and run_keys.get("mode", "train") == "train"
         and not any(text.partition("=")[0].strip() == "attention_dropout" for text in settings)
     ):
-        model = replace(model, attention_dropout=0.0)
+        model, _, _ = read(source, [*settings, "attention_dropout=0"], implementation)
         print("attention_dropout: 0 in all runs, as PyTorch's flash kernel on the CPU has none", file=sys.stderr)
     found = []
     for kind in kinds:
