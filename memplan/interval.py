@@ -129,7 +129,10 @@ def interval_for(
     asked = features(model, run, device, torch, card, device.compute_capability)
     # What another implementation needs says nothing of this one.
     library = library_of(asked[ARCHITECTURE])
-    lines = [line for line in lines if library_of(line[ARCHITECTURE]) == library]
+    if library:
+        lines = [line for line in lines if line[ARCHITECTURE] == library]
+    else:
+        lines = [line for line in lines if " " not in line[ARCHITECTURE]]
     if device.backend == "cpu" and (releases := _covered_exactly(asked, lines)):
         basis = f"{len(lines)} recorded runs on the CPU, all exact (PyTorch {releases})"
         return Interval((tiers.allocated_bytes, tiers.allocated_bytes), None, None, basis)

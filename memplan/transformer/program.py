@@ -18,12 +18,9 @@ from memplan.ops.module import Module
 from memplan.ops.scaling import GradScaler
 from memplan.ops.tensor import Tensor, empty
 from memplan.ops.trace import Trace
-from memplan.transformer.adapters import add_adapters
-from memplan.transformer.generation import Writer, generate
 from memplan.transformer.model import Batch, Prompt, Transformer
 from memplan.transformer.quantised import quantise
 from memplan.transformer.sizes import Sizes
-from memplan.transformer.steps import growth_stride, sampled_in_words, telling_steps
 from memplan.transformer.training import AnyOptimizer, freeze, make_optimizer, make_scaler, training_step
 
 ModelT = TypeVar("ModelT", bound=Module)
@@ -45,6 +42,8 @@ def trace_training(config: Configuration, run: TrainingRun, backend: Backend, ev
     model = build_for(run, build, every_layer)
     quantise(model, run.weight_quantization, double=run.double_quantization)
     if run.lora_rank:
+        from memplan.transformer.adapters import add_adapters
+
         add_adapters(model, run)
     return trace_step(trace, model, run, lambda: make_batch(trace, config, run, sizes), training_step)
 
@@ -124,6 +123,9 @@ def trace_generation(
     With `every_layer` all layers are traced one by one, with `every_step` all steps of decode; otherwise three layers,
     and the steps that can hold the peak. Either way gives the same bytes.
     """
+    from memplan.transformer.generation import Writer, generate
+    from memplan.transformer.steps import growth_stride, sampled_in_words, telling_steps
+
     trace = Trace(backend)
     trace.grad_enabled = False
     sizes = Sizes(config, run)
