@@ -143,13 +143,18 @@ def spelled_out(step: Expansion) -> Timeline:
     """The timeline of a steady step."""
     found = [(each, step.initial_layer(number)) for number, each in enumerate(step.initial)]
     left = [(step.births[ordinal], step.layer(ordinal)) for ordinal in step.carried]
+    return written_down([*found, *left], step, len(left))
+
+
+def written_down(found: Sequence[tuple[Allocation, int | None]], step: Expansion, left: int = 0) -> Timeline:
+    """The timeline of a step that finds these allocations, each of its layer; the last `left` of them die first."""
     made = [(each, step.layer(ordinal)) for ordinal, each in enumerate(step.births)]
-    everything = [*found, *left, *made]
-    first = len(found) + len(left)
-    events: list[int] = [~number for number in range(len(found), first)]
+    everything = [*found, *made]
+    first = len(found)
+    events: list[int] = [~number for number in range(first - left, first)]
     born, died = [-1] * len(everything), [-1] * len(everything)
-    for number in range(len(left)):
-        died[len(found) + number] = number
+    for place, event in enumerate(events):
+        died[~event] = place
     place = first
     for event in step.events:
         if event < 0:
@@ -166,5 +171,5 @@ def spelled_out(step: Expansion) -> Timeline:
         ),
         events=tuple(events),
         # What is left is freed in the first phase.
-        phases=tuple((name, start + len(left) if number else 0) for number, (name, start) in enumerate(step.phases)),
+        phases=tuple((name, start + left if number else 0) for number, (name, start) in enumerate(step.phases)),
     )

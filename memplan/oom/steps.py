@@ -13,8 +13,7 @@ from typing import Literal
 
 from memplan.expansion import Expansion
 from memplan.ledger import INITIAL
-from memplan.replay import module_of
-from memplan.timeline import Tensor, Timeline, spelled_out
+from memplan.timeline import Timeline, spelled_out, written_down
 
 Name = Literal["loading", "first", "later"]
 
@@ -69,25 +68,7 @@ class Steps:
             for index, each in enumerate(expansion.initial)
             if index not in self.created
         ]
-        everything = [*found, *((each, step.layer(ordinal)) for ordinal, each in enumerate(step.births))]
-        born: list[int] = [-1] * len(everything)
-        died: list[int | None] = [None] * len(everything)
-        events: list[int] = []
-        place = len(found)
-        for event in step.events:
-            if event < 0:
-                born[place] = len(events)
-                events.append(place)
-                place += 1
-            else:
-                died[len(found) + event] = len(events)
-                events.append(~(len(found) + event))
-        tensors = tuple(
-            Tensor(allocation, module_of(allocation, layer), allocation.size, start, stop)
-            for (allocation, layer), start, stop in zip(everything, born, died, strict=True)
-        )
-        timeline = Timeline(tensors, tuple(events), tuple(step.phases))
-        return Stage("first", timeline, len(found), len(found))
+        return Stage("first", written_down(found, step), len(found), len(found))
 
     def blocks(self, sizes: Sequence[int], step: int) -> list[int]:
         """The sizes of the blocks of step number `step` by tensor of its stage, of `sizes`, those of all allocations of
