@@ -97,8 +97,9 @@ def command(
         if len(set(kinds)) < len(kinds):
             raise ConfigurationError(f"--attention: {' and '.join(kinds)} has one of them twice")
         others = profiling.lengths_of(lengths)
-        target = profiling.default_device(device)
-        asked = profiling.requests(source, settings or [], target, run, kinds, implementation)
+        asked = profiling.requests(
+            source, settings or [], lambda named: profiling.default_device(device or named), run, kinds, implementation
+        )
         profiler = profiling.Profiler(runs, out)
         try:
             profiler.profile(asked, others)

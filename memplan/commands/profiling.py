@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -65,19 +65,20 @@ def targets_of(outputs: Sequence[str], html: str | None) -> list[tuple[str, str]
 def requests(
     source: str,
     settings: Sequence[str],
-    device: Device,
+    choose: Callable[[str | None], Device],
     given: Mapping[str, object],
     attention: Sequence[str],
     implementation: str | None,
 ) -> list[tuple[Model, Run, Device]]:
-    """One request for each kind of attention. A length that is not given is USUAL_LENGTH, or the longest that the model
-    takes. On the CPU, where PyTorch's flash kernel has no dropout, several kinds run without it in attention, and so
-    does flash where it was not asked for."""
+    """One request for each kind of attention. `choose` is given the device that a TOML file names, if any. A length
+    that is not given is USUAL_LENGTH, or the longest that the model takes. On the CPU, where PyTorch's flash kernel has
+    no dropout, several kinds run without it in attention, and so does flash where it was not asked for."""
     from memplan.commands.request import read
     from memplan.config.load import build_run
     from memplan.config.validate import validate_run
 
-    model, keys, _ = read(source, settings, implementation)
+    model, keys, named = read(source, settings, implementation)
+    device = choose(named)
     run_keys = {**_usual(model, {**keys, **given}), **keys, **given}
     kinds = attention or [str(run_keys.get("attention") or "sdpa")]
     if (
@@ -270,11 +271,12 @@ def predicted(
     implementation: str | None,
 ) -> Profile:
     """What is predicted of a model, without a run."""
-    from memplan.commands.request import load_device, read
+    from memplan.commands.request import load_device
 
-    _, _, own = read(source, settings, implementation)
-    target = load_device(device or own or "cpu")
-    asked = requests(source, settings, target, given, attention, implementation)
+    def choose(named: str | None) -> Device:
+        return load_device(device or named or "cpu")
+
+    asked = requests(source, settings, choose, given, attention, implementation)
     sides = tuple(predicted_side(model, run, where, run.attention) for model, run, where in asked)
     return Profile(sides, curves_of(sides))
 

@@ -10,6 +10,8 @@ import pytest
 
 from memplan.cli import run
 from memplan.commands import profiling
+from memplan.config.device import Device
+from memplan.config.devices import load_device
 from memplan.errors import ConfigurationError, MemplanError
 from memplan.profiles import read
 
@@ -203,13 +205,22 @@ def test_a_run_that_dies_is_predicted_and_named(
 
 
 def test_usual_lengths_are_those_the_model_takes(folder: Path) -> None:
-    from memplan.config.devices import load_device
+    def on_cpu(named: str | None) -> Device:
+        return load_device(named or "cpu")
 
-    device = load_device("cpu")
-    asked = {name: profiling.requests(name, [], device, {}, ["naive"], None)[0][1] for name in ("gpt2", "t5-base")}
+    asked = {name: profiling.requests(name, [], on_cpu, {}, ["naive"], None)[0][1] for name in ("gpt2", "t5-base")}
     assert (asked["gpt2"].sequence_length, asked["t5-base"].source_length) == (1024, 512)  # type: ignore[union-attr]
-    writes: Any = profiling.requests("gpt2", [], device, {"mode": "generate"}, ["naive"], None)[0][1]
+    writes: Any = profiling.requests("gpt2", [], on_cpu, {"mode": "generate"}, ["naive"], None)[0][1]
     assert (writes.prompt_length, writes.new_tokens) == (512, 32)
+
+
+def test_a_file_brings_its_own_device(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "tiny.toml").write_text(MODEL.replace('"cpu"', '"h100-80gb"'))
+    for command in ("report", "profile"):
+        code = run([command, "tiny.toml", "--attention", "naive"])
+        told = capsys.readouterr()
+        assert "h100-80gb" in told.out + told.err
+        assert code == (0 if command == "report" else 2)  # a card by name cannot be run on
 
 
 def test_without_a_card_the_cpu_is_profiled(monkeypatch: pytest.MonkeyPatch) -> None:
