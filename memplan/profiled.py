@@ -15,6 +15,7 @@ from memplan.errors import MeasurementError, MemplanError
 from memplan.estimate import Estimate, backend_of, estimate, trace
 from memplan.ops.backend import CURRENT, release
 from memplan.profiles import Record, outcome_of, request_of
+from memplan.sharing import Shared
 from memplan.timeline import Timeline, timeline_of
 from memplan.traced import TraceEstimate, TraceVerification
 from memplan.verify import Verification, verify
@@ -143,8 +144,9 @@ def predicted_side(
     model: Model, run: Run, device: Device, name: str, torch: tuple[int, int] = CURRENT, failure: str = ""
 ) -> Side:
     """A run that is predicted only. Raises ConfigurationError and NotModelledError as memplan.estimate does."""
-    found = estimate(model, run, device, torch)
-    ledger = trace(found.model, found.run, backend_of(device, torch))
+    shared = Shared()
+    found = estimate(model, run, device, torch, shared=shared)
+    ledger = shared.ledger(found.model, found.run, backend_of(device, torch), trace)
     return Side(name, found, timeline_of(ledger), failure=failure)
 
 
