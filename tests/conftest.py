@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -9,11 +10,22 @@ from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
+from hypothesis.internal.conjecture import providers
 
 # MEMPLAN_NO_SHRINK=1 shows a failing example as it was drawn: making it small can take longer than finding it.
 settings.register_profile("no shrink", phases=(Phase.explicit, Phase.reuse, Phase.generate))
 if os.environ.get("MEMPLAN_NO_SHRINK"):
     settings.load_profile("no shrink")
+
+# As in memplan/__main__.py: with torch and transformers loaded, to look for garbage at the usual pace doubles the time
+# of tracing a step.
+gc.set_threshold(100_000, 20, 20)
+
+# Hypothesis also draws numbers that stand in the source of our modules, those loaded when a test runs: where workers
+# share the tests out by chance, so would be what a seed draws. A seed draws the same everywhere.
+NO_CONSTANTS = providers.Constants()
+if hasattr(providers, "_get_local_constants"):
+    providers._get_local_constants = lambda: NO_CONSTANTS
 
 # Read when torch is first imported: threads that wait without spinning, several times faster on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -295,11 +295,42 @@ def test_recomputation_never_keeps_more(case: Case) -> None:
     assert full.totals.saved_activations_bytes - layers * GENERATOR_STATE <= none.totals.saved_activations_bytes
 
 
+def pinned_by_latent_values(case: Case) -> int:
+    """The values of latent attention are a slice of what its keys without positions stand in too. Recomputed, attention
+    keeps its values as they are, and with them those keys; kept, naive attention has a copy of the values alone. The
+    scores are more than that from a length of about the head size on."""
+    model, run = case.model, case.run
+    if not model.kv_lora_rank or run.attention == "flash":
+        return 0
+    item = 4 if run.precision == "fp32" else 2
+    tokens = run.micro_batch_size * run.sequence_length
+    return model.num_layers * tokens * model.num_attention_heads * (model.head_dim - model.rope_head_dim) * item
+
+
+TINY_LATENT = Transformer(
+    architecture="decoder",
+    vocab_size=1,
+    hidden_size=2,
+    num_layers=1,
+    num_attention_heads=2,
+    num_key_value_heads=2,
+    intermediate_size=1,
+    head_dim=5,
+    kv_lora_rank=1,
+    rope_head_dim=2,
+    value_head_dim=1,
+    positions="rotary",
+    attention_bias=False,
+    feedforward_bias=False,
+)
+
+
 @LAW
 @given(case=cases(most_layers=9), every=st.integers(2, 5))
+@example(case=Case(TINY_LATENT, TrainingRun(micro_batch_size=2, sequence_length=2, attention="naive"), CPU), every=2)
 def test_the_more_is_recomputed_the_less_is_kept(case: Case, every: int) -> None:
     """Attention alone keeps less than nothing does, and whole layers less still; every n-th layer lies between all and
-    none. But for the states of the random generator."""
+    none. But for the states of the random generator, and for what latent attention's values pin."""
 
     def kept(**changes: object) -> int:
         settings = {"recompute": "full", "gradient_accumulation_steps": 1, **changes}
@@ -311,7 +342,7 @@ def test_the_more_is_recomputed_the_less_is_kept(case: Case, every: int) -> None
 
     none, attention = kept(recompute="none"), kept(recompute="attention")
     some, full = kept(recompute_every=every), kept()
-    assert full <= attention <= none
+    assert full <= attention <= none + pinned_by_latent_values(case)
     assert full <= some <= none
 
 
