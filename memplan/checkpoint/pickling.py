@@ -204,7 +204,9 @@ def _integer(value: int) -> int:
         return 3
     if -(1 << 31) <= value < 1 << 31:
         return 5
-    return 2 + (value.bit_length() >> 3) + 1
+    # In two's complement, with its sign: -128 needs one byte less than 128.
+    length = ((value if value >= 0 else ~value).bit_length() >> 3) + 1
+    return (2 if length < 256 else 5) + length
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
