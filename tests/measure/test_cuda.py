@@ -157,9 +157,9 @@ def test_the_figures_of_the_message() -> None:
     assert figures(torch.OutOfMemoryError(MESSAGE)) == {
         "asked_by": "allocator",
         "requested_bytes": int(2.5 * GIB),
-        "capacity_bytes": round(79.11 * GIB),
+        "capacity_bytes": int(79.11 * GIB),
         "free_bytes": int(1.25 * GIB),
-        "process_bytes": round(77.85 * GIB),
+        "process_bytes": int(77.85 * GIB),
         "allocated_bytes": 70 * GIB,
         "reserved_but_unallocated_bytes": GIB // 2,
     }

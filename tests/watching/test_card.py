@@ -248,7 +248,7 @@ def test_out_of_memory_keeps_what_the_card_said(allocator: Allocator, tmp_path: 
         "step": 2,
         "asked_by": "allocator",
         "requested_bytes": int(2.5 * 2**30),
-        "capacity_bytes": round(79.11 * 2**30),
+        "capacity_bytes": int(79.11 * 2**30),
         "free_bytes": int(1.25 * 2**30),
     }
 
