@@ -56,7 +56,8 @@ def eager_attention(
 def chosen_kernel(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout_probability: float) -> str:
     """Which kernel of scaled_dot_product_attention takes the job. On the CPU flash, unless there is dropout, a trained
     mask, or values of another width than keys (aten/src/ATen/native/transformers/sdp_utils_cpp.cpp); on CUDA flash in
-    half precision without a mask, else efficient, which takes as many key-value as query heads (cuda/sdp_utils.cpp)."""
+    half precision without a mask, else efficient, which before 2.14 takes as many key-value as query heads
+    (cuda/sdp_utils.cpp)."""
     trace, width = query.trace, query.shape[-1]
     odd = width != value.shape[-1]
     if not trace.backend.cuda:
@@ -71,7 +72,7 @@ def chosen_kernel(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
     if half and generation >= (8, 0) and mask is None and not odd and width <= 256 and not lacks_backward:
         return "flash"
     multiple = 8 if half else 4 if generation >= (8, 0) else 1
-    grouped = query.shape[1] != key.shape[1]
+    grouped = query.shape[1] != key.shape[1] and trace.backend.torch < (2, 14)
     too_old = dtype == "bf16" and generation < (8, 0)
     return "math" if odd or grouped or too_old or width % multiple else "efficient"
 
@@ -86,9 +87,10 @@ def scaled_dot_product(
     grouped: bool = True,
 ) -> Tensor:
     """By the kernel that takes the job, which the ledger is told. Fewer key-value than query heads are shared out, or,
-    not `grouped`, a single one is broadcast, which the math kernel alone can."""
+    not `grouped`, a single one is broadcast, which before 2.14 the math kernel alone can (sdp_utils_cpp.h,
+    check_batch_size_and_num_heads_dense)."""
     kernel = chosen_kernel(query, key, value, mask, dropout_probability)
-    if not grouped and key.shape[1] != query.shape[1]:
+    if not grouped and key.shape[1] != query.shape[1] and query.trace.backend.torch < (2, 14):
         kernel = "math"
     query.trace.ledger.sdpa_kernels.add(kernel)
     if kernel == "math":

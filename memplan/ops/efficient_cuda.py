@@ -19,7 +19,8 @@ _BACKWARD = "aten::_scaled_dot_product_efficient_attention_backward"
 
 
 def efficient_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """query [batch, heads, queries, head_dim], key and value [batch, heads, keys, head_dim] -> as query.
+    """query [batch, heads, queries, head_dim], key and value [batch, key_value_heads, keys, head_dim] -> as query;
+    before 2.14 with as many heads in all.
 
     Saves the three, the mask, the output, and a log-sum-exp of [batch, heads, queries up to a multiple of 32] in fp32.
     """
@@ -61,12 +62,17 @@ def aligned(mask: Tensor) -> Tensor:
 
 
 def _backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
-    """Gradients of query, key and value; the product of gradient and output summed per row; and a workspace."""
+    """Gradients of query, key and value; those of keys and values for each query head, where heads share them; the
+    product of gradient and output summed per row; and a workspace."""
     query, key, value, output = saved[0], saved[1], saved[2], saved[3]
     trace = query.trace
     gradient = token_major(gradient)
     gradients = (_token_major(query, _BACKWARD), _token_major(key, _BACKWARD), _token_major(value, _BACKWARD))
     batch, heads, queries, head_dim = query.shape
+    by_head = []
+    if key.shape[1] != heads:
+        shape = (batch, heads, key.shape[2], head_dim)
+        by_head = [empty(trace, shape, query.dtype, _BACKWARD) for _ in (key, value)]
     rows, columns, in_registers = tile(trace.backend, query.dtype, head_dim, bool(node.context))
     if query.dtype == "fp32" or (trace.backend.compute_capability == (7, 0) and not in_registers):
         casts = []
@@ -79,8 +85,8 @@ def _backward(node: Node, gradient: Tensor, saved: Saved) -> Gradients:
     else:
         delta = empty(trace, (batch, heads, queries), "fp32", _BACKWARD)
     size = workspace_bytes(query.shape, key.shape[2], rows, columns, query.dtype != "fp32" and not in_registers)
-    empty(trace, (size,), "uint8", _BACKWARD)
-    del delta
+    workspace = empty(trace, (size,), "uint8", _BACKWARD)
+    del delta, workspace, by_head
     return gradients
 
 

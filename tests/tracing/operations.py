@@ -60,6 +60,11 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
         ("in place functions", MATRIX, lambda x: (x * 1.5).sub_(0.5).div_(2).neg_().add_(x).tanh_() * 2.0),
         ("clamp by tensors", MATRIX, lambda x: (
             x.clamp(min=torch.zeros(66, dtype=x.dtype)) + x.clamp_min(0.7).clamp_max(1.1))),
+        ("clamp between tensors", MATRIX, lambda x: x.clamp(x * 0.5, x * 2)),
+        ("clamp between constants", MATRIX, lambda x: (
+            x.clamp(torch.zeros(66, dtype=x.dtype), torch.ones(66, dtype=x.dtype)))),
+        ("one-sided clamp by tensors", MATRIX, lambda x: (
+            x.clamp(max=x * 2) + torch.clamp_min(x, x * 0.9) + torch.clamp_max(x, x * 0.9))),
         ("powers of numbers", MATRIX, lambda x: 2.0**x + x**x),
         ("clamp", MATRIX, lambda x: x.clamp(0.6, 1.2) + x.clamp(min=0.7) + x.abs()),
         ("extrema of two", MATRIX, lambda x: torch.maximum(x, x * 2) + torch.minimum(x, x * 3)),
@@ -95,6 +100,11 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
         ("layer norm of a transposed input", CUBE, lambda x: F.layer_norm(x.transpose(1, 2), (6,))),
         ("rms norm", CUBE, lambda x: F.rms_norm(x, (10,))),
         ("group norm", IMAGES, lambda x: F.group_norm(x, 2)),
+        ("group norm with weights", IMAGES, lambda x: 1.5 * F.group_norm(
+            x, 2, torch.ones(8, dtype=x.dtype, requires_grad=True), torch.zeros(8, dtype=x.dtype))),
+        ("group norm of images in rows", IMAGES, lambda x: 1.5 * F.group_norm(
+            x.contiguous(memory_format=torch.channels_last), 2, torch.ones(8, dtype=x.dtype, requires_grad=True))),
+        ("group norm of transposed images", IMAGES, lambda x: F.group_norm(x.transpose(1, 2), 2)),
         ("batch norm", IMAGES, lambda x: 1.5 * F.batch_norm(
             x, torch.zeros(8), torch.ones(8), torch.ones(8, requires_grad=True), torch.zeros(8), training=True)),
         ("batch norm of images in rows", IMAGES, lambda x: F.batch_norm(

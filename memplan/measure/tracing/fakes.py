@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._prims_common import suggest_memory_format
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 
@@ -98,10 +99,13 @@ _KEEPS_DTYPE = ("aten::mse_loss_backward", "aten::smooth_l1_loss_backward")
 
 
 def corrected(name: str, args: tuple[Any, ...], outputs: Any) -> Any:
-    """The outputs of an operation as the CPU makes them, where fake tensors have another dtype: gradients of the input
-    have its dtype, whatever that of the weights or the target (aten/src/ATen/native/group_norm.cpp, Loss.cpp)."""
-    if name == "aten::native_group_norm_backward" and outputs[0] is not None and outputs[0].dtype != args[1].dtype:
-        return (torch.empty_like(args[1]), *outputs[1:])
+    """The outputs of an operation as the CPU makes them, where fake tensors have another dtype or layout: gradients of
+    the input have its own, whatever those of the weights or the target (aten/src/ATen/native/group_norm.cpp, Loss.cpp).
+    """
+    if name == "aten::native_group_norm_backward" and outputs[0] is not None:
+        form = suggest_memory_format(args[1])
+        if outputs[0].dtype != args[1].dtype or not outputs[0].is_contiguous(memory_format=form):
+            return (torch.empty_like(args[1], memory_format=form), *outputs[1:])
     if name in _KEEPS_DTYPE and outputs.dtype != args[1].dtype:
         return torch.empty_like(args[1])
     return outputs

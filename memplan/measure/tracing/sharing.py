@@ -17,12 +17,22 @@ import torch
 import torch.nn.functional as F
 
 from memplan.errors import NotModelledError
+from memplan.ops.backend import release
 
 _ADDING_NODES = frozenset({"LogcumsumexpBackward0", "NativeBatchNormBackward0", "VarMeanBackward0"})
 """Nodes whose own formulas add two tensors."""
 
 _SCATTERED = ("aten::_index_put_impl", "aten::index_put", "aten::scatter", "aten::scatter_add", "aten::index_add")
-_IN_PLACE = {"BinaryCrossEntropyWithLogitsBackward0": ("aten::sub", "aten::mul")}
+_LOGICAL = ("aten::logical_and", "aten::logical_or") if release(torch.__version__) < (2, 14) else ()
+_IN_PLACE = {
+    "BinaryCrossEntropyWithLogitsBackward0": ("aten::sub", "aten::mul"),
+    # Since 2.14, masked_fill_inplace_if_safe (tools/autograd/derivatives.yaml); before, they do not call it.
+    "ClampBackward0": (*_LOGICAL, "aten::masked_fill"),
+    "ClampMaxBackward1": ("aten::masked_fill",),
+    "ClampMinBackward1": ("aten::masked_fill",),
+    "MaximumBackward0": ("aten::masked_fill",),
+    "MinimumBackward0": ("aten::masked_fill",),
+}
 """Nodes whose formulas work in place on what they have just made."""
 
 _BETWEEN = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch._prims_common import suggest_memory_format
 
 from memplan.measure.tracing.call import HALF, Call, Script
 
@@ -16,15 +17,27 @@ def layer_norm(call: Call) -> Script:
 
 
 def group_norm(call: Call) -> Script:
-    """Means and deviations as those of layer_norm."""
-    script = call.script()
+    """Means and deviations as those of layer_norm. Since 2.14 the kernel itself lays its input out in order. Images in
+    rows (channels last) take a scale and a shift for each channel of each image (cpu/group_norm_kernel.cpp)."""
+    source, script = call.tensor("input"), call.script()
     _means(call, script)
+    script.outputs(0, 1, 2)
+    form = suggest_memory_format(source)
+    if not source.is_contiguous(memory_format=form):
+        script.take(tuple(source.shape), source.dtype, "aten::clone")
+    if form != torch.contiguous_format:
+        script.take((call["N"], 2 * call["C"]), torch.float32 if source.dtype in HALF else source.dtype)
     return script
 
 
 def group_norm_backward(call: Call) -> Script:
-    """Two sums for each channel of each image (cpu/group_norm_kernel.cpp)."""
+    """Two sums for each channel of each image (cpu/group_norm_kernel.cpp). Since 2.14 the kernel itself lays gradient
+    and input out in order; before, those are operations of their own (tools/autograd/derivatives.yaml)."""
     source, script = call.tensor("input"), call.script()
+    form = suggest_memory_format(source)
+    for tensor in (call.tensor("grad_out"), source):
+        if not tensor.is_contiguous(memory_format=form):
+            script.take(tuple(tensor.shape), tensor.dtype, "aten::clone")
     script.outputs(0, 1, 2)
     for _ in range(2):
         script.take((call["N"], call["C"]), torch.float32 if source.dtype in HALF else source.dtype)
