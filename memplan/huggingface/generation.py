@@ -15,6 +15,7 @@ from memplan.config.library.model import LibraryModel
 from memplan.huggingface.cache import SLIDING, Cache, EncoderDecoderCache, make_cache
 from memplan.huggingface.models import build_model
 from memplan.huggingface.outputs import Batch, Outputs
+from memplan.huggingface.releases import check_torch
 from memplan.huggingface.settings import Settings
 from memplan.ledger import SKIPPED, Ledger
 from memplan.ops.activation import softmax
@@ -36,7 +37,10 @@ def trace_library_generation(
     config: LibraryModel, run: InferenceRun, backend: Backend, every_layer: bool = False, every_token: bool = False
 ) -> Ledger:
     """The ledger of one run: the prompt (prefill), then token after token (decode). `config` and `run` have been
-    validated. `every_token`: none is passed over."""
+    validated. `every_token`: none is passed over.
+    Raises NotModelledError for a release of PyTorch before releases.OLDEST.
+    """
+    check_torch(backend.torch)
     trace = Trace(backend)
     trace.grad_enabled = False
     config = evaluated(config)

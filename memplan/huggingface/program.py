@@ -13,6 +13,7 @@ from memplan.huggingface.adapters import add_adapters
 from memplan.huggingface.models import build_model
 from memplan.huggingface.outputs import Batch, Outputs
 from memplan.huggingface.quantised import quantise
+from memplan.huggingface.releases import check_torch
 from memplan.huggingface.settings import Settings
 from memplan.huggingface.sizes import sized
 from memplan.ledger import Ledger
@@ -30,7 +31,9 @@ from memplan.transformer.training import AUTOCAST, AnyOptimizer, update
 def trace_library_training(
     config: LibraryModel, run: TrainingRun, backend: Backend, every_layer: bool = False
 ) -> Ledger:
-    """The ledger of one step in its steady state. `config` and `run` have been validated."""
+    """The ledger of one step in its steady state. `config` and `run` have been validated. Raises NotModelledError for
+    a release of PyTorch before releases.OLDEST."""
+    check_torch(backend.torch)
     trace = Trace(backend, first_layer_apart=bool(run.lora_rank))  # the first adapters' inputs need no gradient
     model = build_for(run, lambda every: build_model(trace, config, Settings.of(run, every)), every_layer)
     quantise(model, run)

@@ -25,14 +25,24 @@ def check_release(version: str) -> None:
         )
 
 
-TORCH = (2, 13)
-"""The release of PyTorch that ran them."""
+OLDEST, NEWEST = (2, 9), (2, 14)
+"""The releases of PyTorch that ran them. Before, x[:, i] was a slice of all rows first, whose gradient is a tensor of
+its own wherever a model writes so (torch/csrc/autograd/python_variable_indexing.cpp), and some masks of one token went
+to the math kernel."""
+
+
+def check_torch(release: tuple[int, int]) -> None:
+    """Raises NotModelledError for a release of PyTorch before OLDEST."""
+    if release < OLDEST:
+        raise NotModelledError(
+            f"models of transformers are modelled for PyTorch {_named(OLDEST)} and newer, not for {_named(release)}",
+            f"--torch {_named(OLDEST)}, or newer",
+        )
 
 
 def assumptions(model: LibraryModel, torch: tuple[int, int], run: Run | None = None) -> list[str]:
     """What an estimate of the library's model takes for granted, by the rules of that release of PyTorch. A `run` is
     one of training where it is not given."""
-    held = f"{TORCH[0]}.{TORCH[1]}"
     name = f"{model.head_class} of transformers {' or '.join(RELEASES)} in eager PyTorch"
     if isinstance(run, InferenceRun):
         lines = _of_generation(model, run, name)
@@ -42,9 +52,14 @@ def assumptions(model: LibraryModel, torch: tuple[int, int], run: Run | None = N
             "among them, until it ends; use_cache=False",
             "labels are given to the model, which computes its own loss; without padding no attention_mask is passed",
         ]
-    if torch != TORCH:
-        lines.append(f"models of the library have been held against real runs of PyTorch {held} alone")
+    if torch > NEWEST:
+        held = f"PyTorch {_named(OLDEST)} to {_named(NEWEST)} alone"
+        lines.append(f"models of the library have been held against real runs of {held}")
     return lines
+
+
+def _named(release: tuple[int, int]) -> str:
+    return ".".join(map(str, release))
 
 
 def _of_generation(model: LibraryModel, run: InferenceRun, name: str) -> list[str]:

@@ -12,14 +12,14 @@ from memplan.ops.views import reshape
 
 def repeat(tensor: Tensor, times: Sequence[int]) -> Tensor:
     """A copy with each dimension that many times as long. On the CPU the order of the dimensions that the copy is made
-    in is itself computed with tensors."""
+    in is itself computed with tensors, since 2.10."""
     trace, rank = tensor.trace, len(times)
     node = make_node("RepeatBackward0", _repeat_backward, tensor)
     if node is not None:
         node.context = (tensor.shape, times)
     shape = tuple([length * count for length, count in zip(tensor.shape, times, strict=True)])
     output = empty(trace, shape, tensor.dtype, "aten::repeat")
-    if not trace.backend.cuda:
+    if not trace.backend.cuda and trace.backend.torch >= (2, 10):
         first = empty(trace, (rank,), "int64", "aten::arange")
         offset = number(first, rank)
         second = empty(trace, (rank,), "int64", "aten::add")

@@ -27,12 +27,16 @@ def multinomial(shares: Tensor) -> Tensor:
     if trace.backend.cuda:
         raise NotModelledError("sampling: sampled is not modelled on a card", "use --sampling greedy")
     output = empty(trace, (shares.shape[0], 1), "int64", "aten::multinomial")
-    least = empty(trace, (), shares.dtype, "aten::aminmax")
-    largest = empty(trace, (), shares.dtype, "aten::aminmax")
+    together = trace.backend.torch >= (2, 12)  # both are found before either is looked at
+    least = empty(trace, (), shares.dtype, "aten::aminmax" if together else "aten::min")
+    largest = empty(trace, (), shares.dtype, "aten::aminmax") if together else None
     above = pointwise("aten::ge", (least, number(least, 0.0)), "bool")
+    if largest is None:
+        largest = empty(trace, (), shares.dtype, "aten::max")
     below = pointwise("aten::lt", (largest, number(largest, 0.0)), "bool")
     valid = pointwise("aten::bitwise_and", (above, below))
-    del above, below
+    held = (least, largest) if together else None
+    del below, largest, above, least
     sums = empty(trace, (shares.shape[0],), shares.dtype, "aten::sum")
     zeros = pointwise("aten::eq", (sums, number(sums, 0)), "bool")
     some = empty(trace, (), "bool", "aten::any")
@@ -40,5 +44,5 @@ def multinomial(shares: Tensor) -> Tensor:
     sound = function("aten::bitwise_not", some)
     del some
     noise = empty(trace, shares.shape, shares.dtype, "aten::exponential_")
-    del noise, sound, valid, largest, least
+    del noise, sound, valid, held
     return output

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from memplan.config.devices import load_device
+from memplan.config.inference import InferenceRun
+from memplan.config.library.model import validate_library_model
+from memplan.config.run import TrainingRun
+from memplan.errors import NotModelledError
+from memplan.estimate import estimate
 from memplan.huggingface.attention import scaled_dot_product
 from memplan.ops.backend import Backend
 from memplan.ops.module import parameter
 from memplan.ops.tensor import Parameter, empty
 from memplan.ops.trace import Trace
+
+from .small import SMALL
 
 
 def rules(name: str, release: tuple[int, int]) -> Backend:
@@ -70,3 +78,9 @@ def test_efficient_attention_with_shared_heads(shared: int, grouped: bool, size:
     assert forward == [8, 8, 524_288, 8_192]
     # query, key and value; keys and values by head; gradient times output, its sums twice, a workspace
     assert backward[-9:] == [524_288, size, size, 524_288, 524_288, 524_288, 8_192, 8_192, 524_800]
+
+
+@pytest.mark.parametrize("run", [TrainingRun(sequence_length=8, attention="naive"), InferenceRun(prompt_length=4)])
+def test_an_old_release_is_refused(run: TrainingRun | InferenceRun) -> None:
+    with pytest.raises(NotModelledError, match=r"modelled for PyTorch 2\.9 and newer, not for 2\.8"):
+        estimate(validate_library_model(SMALL["gpt2"]), run, load_device("cpu"), (2, 8))

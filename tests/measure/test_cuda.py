@@ -268,6 +268,7 @@ def test_a_card_that_cannot_be_used_is_told(
     there: bool, backend: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91900)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     monkeypatch.setattr(torch.cuda, "get_allocator_backend", lambda: backend)
     with pytest.raises(MeasurementError, match=says):
@@ -290,6 +291,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return function
 
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91900)
     for name, value in {
         "is_available": True, "get_allocator_backend": "native", "synchronize": None, "mem_get_info": (60, 100),
         "memory_reserved": 30, "memory_allocated": 0, "empty_cache": None, "get_device_properties": Properties(),

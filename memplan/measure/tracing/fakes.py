@@ -15,6 +15,8 @@ from torch import nn
 from torch._prims_common import suggest_memory_format
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from memplan.ops.backend import release
+
 
 class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
     """Fake tensors of the CPU. copy.deepcopy of a module copies its tensors and not the mode they belong to."""
@@ -90,7 +92,11 @@ def _one_hot(numbers: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
     """As aten/src/ATen/native/Onehot.cpp has it for real tensors; given fake ones it compares instead."""
     if num_classes == -1:
         num_classes = int(numbers.max().item()) + 1
-    numbers.aminmax()
+    if release(torch.__version__) < (2, 13):  # first the least number, then the largest
+        torch.empty((), dtype=torch.int64)
+        torch.empty((), dtype=torch.int64)
+    else:
+        numbers.aminmax()
     hot = torch.zeros((*numbers.shape, num_classes), dtype=torch.int64)
     return hot.scatter_(-1, numbers.unsqueeze(-1), 1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from memplan.measure.tracing.call import Call, Script
+from memplan.ops.backend import release
 
 
 def copy_(call: Call) -> Script:
@@ -36,9 +37,12 @@ def _copied(call: Call, source: torch.Tensor, target: torch.Tensor) -> Script:
 
 
 def repeat(call: Call) -> Script:
-    """The order of dimensions that a view of the output is put in, as tensors of numbers (TensorShape.cpp, repeat)."""
+    """The order of dimensions that a view of the output is put in, as tensors of numbers (TensorShape.cpp, repeat);
+    since 2.10."""
     script = call.script()
     script.outputs(0)
+    if release(torch.__version__) < (2, 10):
+        return script
     rank = len(call["repeats"])
     script.take((rank,), torch.int64, "aten::arange")
     numbers = script.number(torch.int64, torch.int64)

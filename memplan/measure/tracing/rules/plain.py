@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import torch
+
 from memplan.measure.tracing.call import Call, Script
+from memplan.ops.backend import release
+
+INTEGER_NOISE = release(torch.__version__) < (2, 7)
+"""Whether random bits are drawn as 32-bit integers first (native/cpu/UnaryOpsKernel.cpp, bernoulli_mkl_kernel)."""
 
 
 def outputs_alone(call: Call) -> Script:
     """Nothing but the outputs."""
     return call.script()
+
+
+def bernoulli(call: Call) -> Script:
+    """Random bits, in older releases by way of integers."""
+    script = call.script()
+    if INTEGER_NOISE:
+        script.take(tuple(call.output.shape), torch.int32)
+    return script
 
 
 _CREATED = (
@@ -16,7 +30,7 @@ _CREATED = (
     "lift_fresh", "lift_fresh_copy", "rand", "randn", "rand_like", "randn_like", "randint", "randperm",
 )  # fmt: skip
 _IN_PLACE = (
-    "uniform_", "normal_", "bernoulli_", "exponential_", "random_", "zero_", "fill_", "masked_fill_", "tril_", "triu_",
+    "uniform_", "normal_", "exponential_", "random_", "zero_", "fill_", "masked_fill_", "tril_", "triu_",
 )  # fmt: skip
 _REARRANGED = (
     "_to_copy", "_unsafe_view", "cat", "stack", "tril", "triu", "select_backward", "slice_backward",
@@ -38,13 +52,16 @@ _GRADIENTS = (
 )  # fmt: skip
 
 RULES = {
-    f"aten::{name}": outputs_alone
-    for name in (
-        *_CREATED,
-        *_IN_PLACE,
-        *_REARRANGED,
-        *_INDEXED,
-        *_COMPUTED,
-        *(f"{name}_backward" for name in _GRADIENTS),
-    )
+    "aten::bernoulli_": bernoulli,
+    **{
+        f"aten::{name}": outputs_alone
+        for name in (
+            *_CREATED,
+            *_IN_PLACE,
+            *_REARRANGED,
+            *_INDEXED,
+            *_COMPUTED,
+            *(f"{name}_backward" for name in _GRADIENTS),
+        )
+    },
 }
